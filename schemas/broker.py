@@ -1,0 +1,117 @@
+"""How everyone here speaks to Redis: one set of Celery and kombu options for all processes.
+
+Producers and workers must agree on the key prefix, the serializer and the priorities, so these
+stand in one place. Nothing here connects.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import kombu
+from kombu.entity import Queue
+
+from schemas.errors import ConfigError
+from schemas.routing import INTAKE_QUEUE, PRIORITY_FIRST_STEP
+from schemas.settings import Settings
+
+LEAST_KOMBU = (5, 7)
+
+
+def assert_kombu() -> None:
+    """Refuse a kombu whose workers fall asleep between acknowledgements.
+
+    Raises:
+        ConfigError: kombu is older than 5.7; the message says what to install.
+    """
+    if tuple(kombu.VERSION[:2]) < LEAST_KOMBU:
+        raise ConfigError(
+            f"kombu {kombu.__version__} is installed, and threaded workers stall on it: "
+            "pip install 'kombu>=5.7,<5.8'"
+        )
+
+
+def transport_options(settings: Settings) -> dict[str, Any]:
+    """Options of the Redis transport.
+
+    The visibility timeout is far above any step: a dead worker is found by its lease in the
+    ledger, and a shorter timeout would only run long steps twice.
+    """
+    return {
+        "visibility_timeout": 21_600,
+        "unacked_restore_interval": 10,
+        "unacked_restore_throttle": 3,
+        "socket_connect_timeout": 5,
+        "socket_timeout": 30,
+        "socket_keepalive": True,
+        "health_check_interval": 25,
+        "global_keyprefix": settings.key_prefix,
+    }
+
+
+def celery_options(settings: Settings) -> dict[str, Any]:
+    """Celery settings shared by producers and workers; ``app.conf.update`` takes them.
+
+    A worker adds ``task_queues`` for the queues it serves.
+
+    Raises:
+        ConfigError: No broker is known, or kombu is too old.
+    """
+    assert_kombu()
+    url = settings.require_redis_url()
+    return {
+        # All three: an unset one would be read from the host process's CELERY_BROKER_URL.
+        "broker_url": url,
+        "broker_read_url": url,
+        "broker_write_url": url,
+        "broker_transport_options": transport_options(settings),
+        "broker_connection_retry_on_startup": True,
+        "broker_connection_max_retries": None,
+        "broker_channel_error_retry": True,
+        "result_backend": None,
+        "task_ignore_result": True,
+        "task_acks_late": True,
+        "task_acks_on_failure": True,
+        "task_default_priority": PRIORITY_FIRST_STEP,
+        "task_default_queue": INTAKE_QUEUE,
+        "task_queues": [named_queue(INTAKE_QUEUE)],
+        "task_create_missing_queues": False,
+        "task_serializer": "json",
+        "event_serializer": "json",
+        "accept_content": ["json"],
+        "task_send_sent_event": False,
+        "task_publish_retry_policy": {
+            "max_retries": 3,
+            "interval_start": 0.2,
+            "interval_step": 0.2,
+            "interval_max": 1.0,
+        },
+        "worker_prefetch_multiplier": 1,
+        "worker_hijack_root_logger": False,
+        "worker_cancel_long_running_tasks_on_connection_loss": False,
+        "worker_soft_shutdown_timeout": 0.0,
+        "enable_utc": True,
+        "timezone": "UTC",
+    }
+
+
+def named_queue(name: str) -> Queue:
+    """The queue called ``name``, for ``task_queues`` and for publishing."""
+    return Queue(name, routing_key=name)  # type: ignore[no-untyped-call]
+
+
+def client_url(settings: Settings) -> str:
+    """The broker's address as redis-py writes it, which differs for Unix sockets.
+
+    Raises:
+        ConfigError: No broker is known, or the address is of a kind only kombu can follow.
+    """
+    url = settings.require_redis_url()
+    scheme = url.partition("://")[0]
+    if scheme in ("redis", "rediss", "unix"):
+        return url
+    if scheme == "redis+socket":
+        return "unix" + url[len(scheme) :].replace("virtual_host=", "db=")
+    raise ConfigError(
+        f"REDIS_URL begins with '{scheme}://': write redis://, rediss:// or redis+socket://"
+    )

@@ -1,0 +1,105 @@
+"""Commands on constitutions: list, show and check.
+
+They read files only; no server and no model is touched.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+from rich.console import Console
+from rich.table import Table
+
+from schemas.constitution import (
+    Category,
+    Constitution,
+    Principle,
+    available_constitutions,
+    load_constitution,
+    read_constitution_file,
+)
+
+_MIN_TABLE_COLUMNS = 100
+
+
+@click.group()
+def constitution() -> None:
+    """List, show and check constitutions."""
+
+
+@constitution.command("list")
+def list_constitutions() -> None:
+    """List the constitutions that come with Preceptor."""
+    table = Table("name", "version", "principles", "categories", "digest")
+    for name in available_constitutions():
+        table.add_row(*_row(load_constitution(name)))
+    click.echo(_as_text(table), nl=False)
+
+
+def _row(found: Constitution) -> tuple[str, ...]:
+    held = {p.category for p in found.principles}
+    categories = ", ".join(c.value for c in Category if c in held)
+    count = str(len(found.principles))
+    return found.name, found.version, count, categories, found.digest[:12]
+
+
+def _as_text(table: Table) -> str:
+    # A pipe has no width of its own; a narrow default would cut the digests.
+    console = Console()
+    width = max(console.width, _MIN_TABLE_COLUMNS)
+    console = Console(width=width, color_system=None)
+    with console.capture() as capture:
+        console.print(table)
+    return capture.get()
+
+
+@constitution.command()
+@click.argument("reference", metavar="NAME[+NAME]")
+@click.option(
+    "--file",
+    "files",
+    type=click.Path(path_type=Path),
+    multiple=True,
+    help="A further constitution file that the reference names; may be repeated.",
+)
+@click.option("--json", "as_json", is_flag=True, help="Print the whole constitution as JSON.")
+def show(reference: str, files: tuple[Path, ...], as_json: bool) -> None:
+    """Show a constitution, or several merged: default+medical."""
+    found = load_constitution(reference, files)
+    if as_json:
+        click.echo(found.model_dump_json(indent=2))
+        return
+    click.echo(f"{found.name} {found.version}  digest {found.digest}")
+    for principle in found.principles:
+        click.echo(f"\n{_describe(principle)}")
+
+
+def _describe(principle: Principle) -> str:
+    lines = [
+        f"{principle.name}  ({principle.category.value}, weight {principle.weight:g})",
+        f"  {principle.description}",
+    ]
+    if principle.applies_when:
+        lines.append(f"  applies when: {principle.applies_when}")
+    lines += [
+        f"  critique:     {principle.critique_request}",
+        f"  revision:     {principle.revision_request}",
+        f"  comparison:   {principle.comparison_request}",
+    ]
+    if principle.rubric:
+        lines += [f"  {level.value:<13} {words}" for level, words in principle.rubric.lines()]
+    lines.append(f"  rated examples: {len(principle.examples)}")
+    return "\n".join(lines)
+
+
+@constitution.command()
+@click.argument("file", type=click.Path(path_type=Path))
+def check(file: Path) -> None:
+    """Check a constitution file; exit with status 2 where something is wrong."""
+    found = read_constitution_file(file)
+    name, version, count, categories, digest = _row(found)
+    click.echo(f"ok: {name} {version}, {count} principles ({categories}), digest {digest}")
+
+
+commands: list[click.Command] = [constitution]

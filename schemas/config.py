@@ -1,0 +1,241 @@
+"""The run configuration: one YAML file says everything a run depends on.
+
+Roles name models, models name engines. A configuration is stored with its run, and its digest
+is part of every job's identity. Unknown keys and contradictions are refused here.
+"""
+
+from __future__ import annotations
+
+import json
+from hashlib import sha256
+from importlib.resources import files
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import Field, ValidationError, field_validator, model_validator
+
+from schemas.errors import ConfigError, ContractError
+from schemas.jobs import Contract, describe
+from schemas.policy import PolicyConfig
+
+ModelName = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._-]{0,62}$")]
+Category = Literal["helpfulness", "harmlessness", "honesty", "custom"]
+
+
+class ConstitutionConfig(Contract):
+    """Which principles judge.
+
+    Attributes:
+        name: A shipped constitution or a merge such as ``default+medical``.
+        files: Further constitution files, relative to the configuration file.
+        categories: Keep only these categories; None for all.
+        principles: Keep only these principles; None for all.
+    """
+
+    name: str = "default"
+    files: tuple[Path, ...] = ()
+    categories: tuple[Category, ...] | None = None
+    principles: tuple[str, ...] | None = None
+
+
+class ModelConfig(Contract):
+    """One model and the engine that runs it; one queue and its own workers serve it.
+
+    Attributes:
+        engine: Kind of engine.
+        model: A local folder, a hub name, or ``smollm2-135m-instruct``, which comes as a wheel.
+        max_context_tokens: Longest prompt plus completion; None for the model's own limit.
+        max_batch_rows: Most rows computed together.
+        max_batch_tokens: Most tokens, prompts included, held for one batch.
+        threads: CPU threads; None for all cores.
+        input_usd_per_1k_tokens: Price of 1,000 prompt tokens.
+        output_usd_per_1k_tokens: Price of 1,000 completion tokens.
+        options: Settings of this kind of engine only.
+    """
+
+    engine: Literal["transformers", "scripted"] = "transformers"
+    model: str = "smollm2-135m-instruct"
+    dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
+    device: str = "auto"
+    max_context_tokens: int | None = Field(default=None, ge=64)
+    max_batch_rows: int = Field(default=32, ge=1)
+    max_batch_tokens: int = Field(default=32_768, ge=64)
+    threads: int | None = Field(default=None, ge=1)
+    input_usd_per_1k_tokens: float = Field(default=0.0, ge=0)
+    output_usd_per_1k_tokens: float = Field(default=0.0, ge=0)
+    options: dict[str, Any] = Field(default_factory=dict)
+
+
+class Roles(Contract):
+    """Which model plays which role: ``policy`` responds and revises, ``critic`` critiques,
+    ``judge`` labels.
+    """
+
+    policy: ModelName
+    critic: ModelName
+    judge: ModelName
+
+
+class Sampling(Contract):
+    """How one kind of text is drawn: most tokens, temperature (0 is greedy), nucleus mass."""
+
+    max_tokens: int = Field(default=256, ge=1, le=32_768)
+    temperature: float = Field(default=0.0, ge=0, le=2)
+    top_p: float = Field(default=1.0, gt=0, le=1)
+    deadline_s: float | None = Field(default=None, gt=0)
+
+
+class SamplingConfig(Contract):
+    """Sampling for each kind of text; ``retry_temperature`` is the least temperature of a second
+    try, which greedy decoding would only repeat.
+    """
+
+    respond: Sampling = Sampling(max_tokens=256, temperature=0.7)
+    critique: Sampling = Sampling(max_tokens=128)
+    revise: Sampling = Sampling(max_tokens=256, temperature=0.7)
+    reasoning: Sampling = Sampling(max_tokens=128)
+    retry_temperature: float = Field(default=0.7, gt=0, le=2)
+
+
+class LabelerConfig(Contract):
+    """How two responses are compared.
+
+    Attributes:
+        use_principles: Loop labels ask the round's drawn principle where the method is
+            ``sampled``; otherwise the default criteria.
+        mode: How the two orders become one label. ``mean``: average their probabilities.
+            ``conservative``: a tie where they disagree. ``drop``: invalid where they disagree.
+        tie_margin: |p(A) - 0.5| at or below which the label is a tie, in [0, 0.5).
+        reasoning: ``first`` lets the judge write before it chooses.
+        clamp: Range a reasoned p(A) is clamped to (Source: arXiv 2212.08073, section 4.1), or
+            None.
+    """
+
+    use_principles: bool = True
+    mode: Literal["mean", "conservative", "drop"] = "mean"
+    tie_margin: float = Field(default=0.0, ge=0, lt=0.5)
+    reasoning: Literal["off", "first"] = "off"
+    clamp: tuple[float, float] | None = None
+
+    @field_validator("clamp")
+    @classmethod
+    def _check_clamp(cls, clamp: tuple[float, float] | None) -> tuple[float, float] | None:
+        if clamp is not None and not 0 <= clamp[0] < 0.5 < clamp[1] <= 1:
+            raise ValueError("clamp: two numbers around 0.5, the lower first, e.g. [0.4, 0.6]")
+        return clamp
+
+
+class BudgetConfig(Contract):
+    """Limits of a whole run; None for no limit. A job that meets one ends with
+    ``budget_exhausted`` or ``deadline`` and keeps what it has.
+    """
+
+    max_tokens: int | None = Field(default=None, ge=1)
+    max_usd: float | None = Field(default=None, gt=0)
+    max_engine_s: float | None = Field(default=None, gt=0)
+    deadline_s: float | None = Field(default=None, gt=0)
+
+
+class DataConfig(Contract):
+    """What is read and what is exported.
+
+    Attributes:
+        comparisons: Most jobs read from the source; None for all.
+        prompt_source: Default file of ``preceptor submit``.
+        responses_per_prompt: Improve jobs made from each prompt, with different seeds.
+        filter_ties: Leave ties out of preference exports.
+        min_confidence: Least label confidence, in [0, 1], of an exported preference.
+    """
+
+    comparisons: int | None = Field(default=None, ge=1)
+    prompt_source: Path | None = None
+    responses_per_prompt: int = Field(default=1, ge=1, le=64)
+    filter_ties: bool = True
+    min_confidence: float = Field(default=0.0, ge=0, le=1)
+
+
+class QualityConfig(Contract):
+    """Checking labels against people: share verified, least agreement, dimensions of bias."""
+
+    verification_rate: float = Field(default=0.05, ge=0, le=1)
+    agreement_threshold: float | Literal["human_ceiling"] = "human_ceiling"
+    bias_dimensions: tuple[
+        Literal["position", "length", "formality", "assertiveness", "complexity", "markdown"], ...
+    ] = ("position", "length", "formality", "assertiveness", "complexity")
+
+
+class TrainingConfig(Contract):
+    """Settings handed on to the trainer in the export's manifest; nothing here trains."""
+
+    base_model: str | None = None
+    method: Literal["dpo"] = "dpo"
+    learning_rate: float = Field(default=5e-7, gt=0)
+    batch_size: int = Field(default=8, ge=1)
+    epochs: int = Field(default=1, ge=1)
+    beta: float = Field(default=0.1, gt=0)
+
+
+class SelfImprovementConfig(Contract):
+    """Settings of the outer loop (export, train, generate again), kept for the trainer in the
+    export's manifest; the inner loop obeys ``policy``.
+    """
+
+    enabled: bool = True
+    rounds: int = Field(default=3, ge=1)
+    convergence_threshold: float = Field(default=0.2, ge=0, le=1)
+    improvement_rate: float = Field(default=0.05, ge=0, le=1)
+
+
+class RunConfig(Contract):
+    """Everything a run depends on. See ``schemas/configs/example.yaml`` for every key."""
+
+    version: Literal[1] = 1
+    seed: int = Field(default=0, ge=0, lt=2**31)
+    constitution: ConstitutionConfig = ConstitutionConfig()
+    models: dict[ModelName, ModelConfig]
+    roles: Roles
+    sampling: SamplingConfig = SamplingConfig()
+    policy: PolicyConfig = PolicyConfig()
+    labeler: LabelerConfig = LabelerConfig()
+    budgets: BudgetConfig = BudgetConfig()
+    data: DataConfig = DataConfig()
+    quality: QualityConfig = QualityConfig()
+    training: TrainingConfig = TrainingConfig()
+    self_improvement: SelfImprovementConfig = SelfImprovementConfig()
+
+    @model_validator(mode="after")
+    def _check_roles(self) -> Self:
+        for role, model in self.roles:
+            if model not in self.models:
+                known = ", ".join(sorted(self.models)) or "none"
+                raise ValueError(f"roles.{role} names the model '{model}'; models has: {known}")
+        return self
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of what can change a result; equal configurations have equal digests."""
+        # Where a constitution file lies changes nothing; what it says is digested with the run.
+        left_out: Any = {"budgets": True, "data": True, "quality": True, "constitution": {"files"}}
+        content = self.model_dump(mode="json", exclude=left_out)
+        canonical = json.dumps(content, sort_keys=True, separators=(",", ":"))
+        return sha256(canonical.encode()).hexdigest()
+
+
+def parse_config(content: Any, *, where: str) -> RunConfig:
+    """Check a configuration that is already parsed.
+
+    Raises:
+        ConfigError: Names ``where``, the key and the reason.
+    """
+    try:
+        return RunConfig.model_validate(content)
+    except ValidationError as error:
+        raise ConfigError(f"{where}: {describe(error)}") from error
+
+
+def example_config_path() -> Path:
+    """The shipped example, which names every key with its default."""
+    return Path(str(files("schemas").joinpath("configs/example.yaml")))
+
+
+__all__ = ["ConfigError", "ContractError", "RunConfig", "parse_config"]

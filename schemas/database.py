@@ -1,0 +1,66 @@
+"""Opening the ledger: one engine a process, foreign errors translated once."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from sqlalchemy import Connection, Engine, create_engine
+from sqlalchemy.exc import DBAPIError, OperationalError
+
+from schemas.errors import LedgerError
+from schemas.migrations import current_revision, newest_revision
+from schemas.settings import driver_url
+
+
+def open_database(database_url: str, *, pool_size: int = 8) -> Engine:
+    """An engine for the ledger. It connects on first use.
+
+    Args:
+        database_url: Postgres address.
+        pool_size: Most connections kept open by this process.
+    """
+    return create_engine(
+        driver_url(database_url),
+        pool_size=pool_size,
+        max_overflow=4,
+        pool_pre_ping=True,
+        connect_args={"connect_timeout": 10, "application_name": "preceptor"},
+    )
+
+
+@contextmanager
+def transaction(engine: Engine) -> Iterator[Connection]:
+    """One transaction; commits at the end, rolls back on any exception.
+
+    Raises:
+        LedgerError: The server is away or refused the statement.
+    """
+    try:
+        with engine.begin() as connection:
+            yield connection
+    except OperationalError as error:
+        raise LedgerError(f"the ledger is out of reach: {_first_line(error)}") from error
+    except DBAPIError as error:
+        raise LedgerError(f"the ledger refused a statement: {_first_line(error)}") from error
+
+
+def check_revision(engine: Engine) -> None:
+    """Refuse to work on tables of another version.
+
+    Raises:
+        LedgerError: The tables are missing, older or newer than this code.
+    """
+    with transaction(engine) as connection:
+        found = current_revision(connection)
+    expected = newest_revision()
+    if found != expected:
+        raise LedgerError(
+            f"the ledger's tables are at revision {found or 'none'}, this code needs {expected}: "
+            "run 'preceptor migrate'"
+        )
+
+
+def _first_line(error: DBAPIError) -> str:
+    lines = str(error.orig).strip().splitlines()
+    return lines[0] if lines else type(error.orig).__name__

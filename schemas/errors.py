@@ -1,0 +1,150 @@
+"""Every error Preceptor raises on purpose, in one tree.
+
+This room names failures; it handles none. Each class carries ``code``, a stable word used as
+ledger column, metric label and HTTP body, and ``retryable``, which is all a retry policy reads.
+
+    PreceptorError
+    ├── ConfigError              a setting or configuration file is wrong          (exit 2)
+    ├── ContractError            an input does not fit its wire contract           (HTTP 422)
+    │   └── UnknownConstitution  no constitution of that name
+    ├── EngineError              a model engine did not answer
+    │   ├── EngineUnavailable    try again later; carries ``retry_after_s``
+    │   ├── EngineTimeout        a request passed its deadline
+    │   ├── EngineAborted        the request was withdrawn (drain, cancel)
+    │   └── PromptTooLong        the prompt does not fit the model's context
+    ├── OutputError              the model answered, and the answer cannot be read
+    ├── LedgerError              Postgres refused or lost a statement
+    │   └── LeaseLost            another worker owns this step now; drop the work
+    ├── BrokerError              Redis refused or lost a message
+    ├── StackError               a process of the local stack did not start
+    └── ResultTimeout            the result was not there in time; the job goes on
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+
+class PreceptorError(Exception):
+    """Root of all deliberate errors.
+
+    Attributes:
+        code: Stable identifier, lower snake case.
+        retryable: True where the same request may succeed later.
+        exit_code: Exit status of the command line when this error ends it.
+    """
+
+    code: ClassVar[str] = "error"
+    retryable: ClassVar[bool] = False
+    exit_code: ClassVar[int] = 1
+
+
+class ConfigError(PreceptorError):
+    """A setting or a configuration file is wrong: what, where, and what to do."""
+
+    code = "config_error"
+    exit_code = 2
+
+
+class ContractError(PreceptorError):
+    """An input does not fit its wire contract; the message names the line or the field."""
+
+    code = "contract_error"
+    exit_code = 2
+
+
+class UnknownConstitution(ContractError):
+    """No constitution of that name; the message lists those that exist."""
+
+    code = "unknown_constitution"
+
+
+class EngineError(PreceptorError):
+    """A model engine did not answer."""
+
+    code = "engine_error"
+    retryable = True
+
+
+class EngineUnavailable(EngineError):
+    """The engine cannot answer now.
+
+    Attributes:
+        retry_after_s: Seconds to wait before the next try, or None where nothing was said.
+    """
+
+    code = "engine_unavailable"
+
+    def __init__(self, message: str, retry_after_s: float | None = None) -> None:
+        super().__init__(message)
+        self.retry_after_s = retry_after_s
+
+
+class EngineTimeout(EngineError):
+    """A request passed its deadline before the engine answered."""
+
+    code = "engine_timeout"
+
+
+class EngineAborted(EngineError):
+    """The request was withdrawn by its caller: the worker drains or the job was cancelled."""
+
+    code = "engine_aborted"
+
+
+class PromptTooLong(EngineError):
+    """The prompt and its answer do not fit the model's context; no retry can help."""
+
+    code = "prompt_too_long"
+    retryable = False
+
+
+class OutputError(PreceptorError):
+    """The model's output does not parse or offers none of the choices.
+
+    Retried with a new seed, then recorded with its raw text; never turned into a value.
+
+    Attributes:
+        raw: The completion as the model wrote it.
+    """
+
+    code = "output_error"
+    retryable = True
+
+    def __init__(self, message: str, raw: str = "") -> None:
+        super().__init__(message)
+        self.raw = raw
+
+
+class LedgerError(PreceptorError):
+    """Postgres refused or lost a statement."""
+
+    code = "ledger_error"
+    retryable = True
+
+
+class LeaseLost(LedgerError):
+    """The step's fence moved on: another worker owns it, so this result is dropped."""
+
+    code = "lease_lost"
+    retryable = False
+
+
+class BrokerError(PreceptorError):
+    """Redis refused or lost a message."""
+
+    code = "broker_error"
+    retryable = True
+
+
+class StackError(PreceptorError):
+    """A process of the local stack did not start or did not stop; the message names its log."""
+
+    code = "stack_error"
+
+
+class ResultTimeout(PreceptorError):
+    """The result was not there within the time given; the job itself goes on."""
+
+    code = "result_timeout"
+    retryable = True

@@ -1,0 +1,232 @@
+"""The wire contract of jobs: what a producer may ask for.
+
+Frozen pydantic models; their JSON Schemas are generated into ``schemas/json``. Text is checked
+here, at the door, so that nothing Postgres or JSON cannot hold is ever accepted.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from hashlib import sha256
+from typing import Annotated, Any, Literal
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    TypeAdapter,
+    ValidationError,
+    model_validator,
+)
+
+from schemas.errors import ContractError
+
+MAX_TEXT_BYTES = 1_000_000
+MAX_CRITIQUES = 64
+_LONE_SURROGATE = re.compile("[\ud800-\udfff]")
+
+
+def check_text(text: str) -> str:
+    """Refuse text that the ledger or a JSON message cannot hold.
+
+    Raises:
+        ValueError: Over ``MAX_TEXT_BYTES`` of UTF-8, a NUL byte, or a lone surrogate.
+    """
+    if "\x00" in text:
+        raise ValueError("holds a NUL character, which Postgres text cannot store; remove it")
+    if found := _LONE_SURROGATE.search(text):
+        raise ValueError(
+            f"holds a lone surrogate at character {found.start()}, which is not valid Unicode; "
+            "re-encode the source as UTF-8"
+        )
+    size_bytes = len(text.encode())
+    if size_bytes > MAX_TEXT_BYTES:
+        raise ValueError(f"is {size_bytes:,} bytes; the limit is {MAX_TEXT_BYTES:,}")
+    return text
+
+
+def check_not_blank(text: str) -> str:
+    """Refuse text without a visible character."""
+    if not text.strip():
+        raise ValueError("is empty")
+    return text
+
+
+Text = Annotated[str, AfterValidator(check_text)]
+FilledText = Annotated[Text, AfterValidator(check_not_blank)]
+Metadata = dict[str, Any]
+
+
+class Contract(BaseModel):
+    """Base of every wire model: frozen, and an unknown key is an error."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Turn(Contract):
+    """One turn of a conversation before the response that is judged."""
+
+    role: Literal["system", "user", "assistant"]
+    content: FilledText
+
+
+class JobContent(Contract):
+    """What all jobs have.
+
+    Attributes:
+        id: The caller's own name for the job, at most 200 characters; comes back in results.
+            Two jobs that differ only in ``id`` are two jobs.
+        prompt: One user message, or the turns of a conversation that ends with a user turn.
+        metadata: Anything the caller wants back beside the result; never read, at most 64 kB.
+    """
+
+    id: Annotated[Text, Field(max_length=200)] | None = None
+    prompt: FilledText | tuple[Turn, ...]
+    metadata: Metadata = Field(default_factory=dict)
+
+    @model_validator(mode="after")
+    def _check(self) -> JobContent:
+        if isinstance(self.prompt, tuple) and (not self.prompt or self.prompt[-1].role != "user"):
+            raise ValueError("prompt: a conversation ends with a user turn")
+        try:
+            encoded = json.dumps(self.metadata, allow_nan=False)
+        except (TypeError, ValueError) as error:
+            raise ValueError(f"metadata: is not JSON ({error})") from error
+        if len(encoded) > 65_536:
+            raise ValueError(f"metadata: is {len(encoded):,} bytes; the limit is 65,536")
+        _check_tree(self.metadata)
+        return self
+
+    @property
+    def turns(self) -> tuple[tuple[str, str], ...]:
+        """The prompt as (role, text) pairs, whichever way it was written."""
+        if isinstance(self.prompt, str):
+            return (("user", self.prompt),)
+        return tuple((turn.role, turn.content) for turn in self.prompt)
+
+    @property
+    def prompt_text(self) -> str:
+        """The prompt as one text: itself, or a transcript."""
+        if isinstance(self.prompt, str):
+            return self.prompt
+        return "\n\n".join(f"{t.role.capitalize()}: {t.content}" for t in self.prompt)
+
+
+def _check_tree(value: Any) -> None:
+    if isinstance(value, str):
+        try:
+            check_text(value)
+        except ValueError as error:
+            raise ValueError(f"metadata: {error}") from error
+    elif isinstance(value, dict):
+        for key, item in value.items():
+            _check_tree(str(key))
+            _check_tree(item)
+    elif isinstance(value, list):
+        for item in value:
+            _check_tree(item)
+
+
+class CritiqueJob(JobContent):
+    """Judge one response by the run's constitution."""
+
+    kind: Literal["critique"] = "critique"
+    response: FilledText
+
+
+class GivenCritique(Contract):
+    """A critique that a revise job brings along.
+
+    Attributes:
+        principle: Name of a principle of the run's constitution.
+        severity: In [0, 1].
+    """
+
+    principle: Annotated[Text, Field(min_length=1, max_length=200)]
+    severity: float = Field(ge=0, le=1, allow_inf_nan=False)
+    text: FilledText
+    suggestions: tuple[FilledText, ...] = Field(default=(), max_length=5)
+
+
+class ReviseJob(JobContent):
+    """Rewrite one response: from the critiques given, or directly from the principles."""
+
+    kind: Literal["revise"] = "revise"
+    response: FilledText
+    critiques: tuple[GivenCritique, ...] = Field(default=(), max_length=MAX_CRITIQUES)
+
+
+class LabelJob(JobContent):
+    """Say which of two responses is better.
+
+    Attributes:
+        principle: Name of the principle whose comparison request is asked; None for the
+            default criteria (helpful, harmless, honest).
+    """
+
+    kind: Literal["label"] = "label"
+    response_a: Text
+    response_b: Text
+    principle: Annotated[Text, Field(max_length=200)] | None = None
+
+
+class ImproveJob(JobContent):
+    """Critique, revise and label until the policy stops.
+
+    Attributes:
+        response: The response to begin with; None lets the policy model write one.
+    """
+
+    kind: Literal["improve"] = "improve"
+    response: FilledText | None = None
+
+
+Job = Annotated[CritiqueJob | ReviseJob | LabelJob | ImproveJob, Field(discriminator="kind")]
+JOB_ADAPTER: TypeAdapter[CritiqueJob | ReviseJob | LabelJob | ImproveJob] = TypeAdapter(Job)
+AnyJob = CritiqueJob | ReviseJob | LabelJob | ImproveJob
+JobKind = Literal["critique", "revise", "label", "improve"]
+
+
+def parse_job(content: Any, *, where: str, default_kind: str | None = None) -> AnyJob:
+    """Read one job.
+
+    Args:
+        content: A mapping, as from JSON.
+        where: Put in front of the error, e.g. ``prompts.jsonl:17``.
+        default_kind: Kind of a mapping that names none.
+
+    Raises:
+        ContractError: Names ``where``, the field and the reason.
+    """
+    if not isinstance(content, dict):
+        raise ContractError(f"{where}: a job is a JSON object, not {type(content).__name__}")
+    if "kind" not in content and default_kind:
+        content = {**content, "kind": default_kind}
+    try:
+        return JOB_ADAPTER.validate_python(content)
+    except ValidationError as error:
+        raise ContractError(f"{where}: {describe(error)}") from error
+
+
+def describe(error: ValidationError) -> str:
+    """The first problem of a validation error in one line: field, reason, what was given."""
+    problem = error.errors(include_url=False)[0]
+    kinds = {"critique", "revise", "label", "improve", "function-after[check_text(), str]"}
+    parts = [str(p) for p in problem["loc"] if str(p) not in kinds and "[" not in str(p)]
+    reason = problem["msg"].removeprefix("Value error, ")
+    field = ".".join(parts)
+    more = error.error_count() - 1
+    tail = f" (and {more} more)" if more and not field.startswith("prompt") else ""
+    return f"{field}: {reason}{tail}" if field else f"{reason}{tail}"
+
+
+def job_key(job: AnyJob, config_digest: str) -> str:
+    """Identity of a job inside a run: digest of kind, content, ``id`` and configuration.
+
+    The metadata is left out: a job resubmitted with other notes is the same job.
+    """
+    content = job.model_dump(mode="json", exclude={"metadata"})
+    canonical = json.dumps(content, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
+    return sha256(f"{config_digest}\n{canonical}".encode()).hexdigest()

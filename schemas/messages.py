@@ -1,0 +1,196 @@
+"""The Celery messages a foreign system may send by name, and the answers it gets.
+
+Arguments are JSON keyword arguments. A submission's jobs are read one by one, so that a bad job
+refuses itself and not its neighbours. Pure contracts: nothing here sends or receives.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal, Self, TypeVar
+from uuid import UUID
+
+from pydantic import Field, TypeAdapter, ValidationError, model_validator
+
+from schemas.config import RunConfig
+from schemas.errors import ContractError
+from schemas.jobs import AnyJob, Contract, Job, describe, parse_job
+from schemas.results import JobResult, RunProgress
+
+MAX_MESSAGE_JOBS = 500
+#: Seconds that an answer waits on Redis for its reader.
+REPLY_TTL_S = 120
+MAX_JSON_DEPTH = 64
+
+RunName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._:@+-]{0,127}$")]
+RequestId = Annotated[str, Field(pattern=r"^[A-Za-z0-9-]{8,64}$")]
+Ordinal = Annotated[int, Field(ge=0, lt=2**63)]
+
+MessageModel = TypeVar("MessageModel", bound=Contract)
+
+
+class NumberedJob(Contract):
+    """One job of a submission.
+
+    Attributes:
+        ordinal: Position in the caller's source, from 0; jobs start roughly in this order.
+    """
+
+    ordinal: Ordinal
+    job: Job
+
+
+class SubmitMessage(Contract):
+    """Keyword arguments of ``preceptor.submit``.
+
+    Attributes:
+        run: Name of the run; the same name is the same run.
+        config: The run's configuration; null where the run exists.
+        jobs: At most 500.
+        reply_to: Where the answer goes: the Redis list ``<key prefix>reply.<reply_to>``. Null
+            for no answer.
+    """
+
+    run: RunName
+    config: RunConfig | None = None
+    jobs: tuple[NumberedJob, ...] = Field(max_length=MAX_MESSAGE_JOBS)
+    reply_to: RequestId | None = None
+
+
+class SubmitEnvelope(SubmitMessage):
+    """A submission as received: its jobs are not read yet."""
+
+    jobs: tuple[Any, ...] = Field(max_length=MAX_MESSAGE_JOBS)
+
+
+class QueryMessage(Contract):
+    """Keyword arguments of ``preceptor.query``: how a job or a run stands."""
+
+    what: Literal["job", "run"]
+    run: RunName
+    job_id: UUID | None = None
+    reply_to: RequestId
+
+    @model_validator(mode="after")
+    def _check_job_id(self) -> Self:
+        if (self.what == "job") != (self.job_id is not None):
+            raise ValueError("job_id: belongs to what='job', and only there")
+        return self
+
+
+class CancelMessage(Contract):
+    """Keyword arguments of ``preceptor.cancel``."""
+
+    run: RunName
+    reply_to: RequestId | None = None
+
+
+class RejectedJob(Contract):
+    """A job that was refused; ``index`` is its place in the message's ``jobs``, from 0."""
+
+    index: int
+    message: str
+
+
+class SubmitReply(Contract):
+    """Answer to a submission.
+
+    Attributes:
+        job_ids: One for each job of the message, null where it was refused.
+        accepted: Jobs that are new.
+        duplicates: Jobs that the run already had.
+    """
+
+    ok: Literal[True] = True
+    job_ids: tuple[UUID | None, ...]
+    accepted: int
+    duplicates: int
+    rejected: tuple[RejectedJob, ...] = ()
+
+
+class QueryReply(Contract):
+    """Answer to a query; both null where the run does not have that job (yet)."""
+
+    ok: Literal[True] = True
+    result: JobResult | None = None
+    progress: RunProgress | None = None
+
+
+class CancelReply(Contract):
+    """Answer to a cancellation: jobs that ended at once. Others end with their current step."""
+
+    ok: Literal[True] = True
+    cancelled: int
+
+
+class ErrorReply(Contract):
+    """Answer to a message that could not be served; ``code`` as in ``schemas.errors``."""
+
+    ok: Literal[False] = False
+    code: str
+    message: str
+
+
+_ORDINAL = TypeAdapter(Ordinal)
+
+
+def parse_message(model: type[MessageModel], payload: Mapping[str, Any]) -> MessageModel:
+    """Check a message's keyword arguments.
+
+    Raises:
+        ContractError: Names the task's argument and the reason.
+    """
+    try:
+        check_depth(payload)
+        return model.model_validate(dict(payload))
+    except (ValidationError, ValueError) as error:
+        reason = describe(error) if isinstance(error, ValidationError) else str(error)
+        raise ContractError(f"{model.__name__}: {reason}") from error
+
+
+def read_entry(entry: Any, *, where: str) -> tuple[int, AnyJob]:
+    """One entry of ``SubmitEnvelope.jobs`` as (ordinal, job).
+
+    Raises:
+        ContractError: Names ``where``, the field and the reason.
+    """
+    if not isinstance(entry, Mapping) or set(entry) != {"ordinal", "job"}:
+        raise ContractError(f"{where}: an entry is an object with 'ordinal' and 'job'")
+    try:
+        ordinal = _ORDINAL.validate_python(entry["ordinal"], strict=True)
+    except ValidationError as error:
+        raise ContractError(f"{where}: ordinal: {describe(error)}") from error
+    return ordinal, read_job(entry["job"], where=where)
+
+
+def read_job(content: Any, *, where: str, default_kind: str | None = None) -> AnyJob:
+    """Read one job from a stranger: ``parse_job`` behind a bound on the nesting.
+
+    Raises:
+        ContractError: Names ``where``, the field and the reason.
+    """
+    try:
+        check_depth(content)
+    except ValueError as error:
+        raise ContractError(f"{where}: {error}") from error
+    return parse_job(content, where=where, default_kind=default_kind)
+
+
+def check_depth(content: Any) -> None:
+    """Refuse JSON nested so deeply that reading or storing it could exhaust a stack.
+
+    Raises:
+        ValueError: Over ``MAX_JSON_DEPTH`` levels.
+    """
+    level = [content]
+    for _ in range(MAX_JSON_DEPTH + 1):
+        level = [inner for value in level for inner in _inner(value)]
+        if not level:
+            return
+    raise ValueError(f"is nested more than {MAX_JSON_DEPTH} levels deep")
+
+
+def _inner(value: Any) -> list[Any]:
+    if isinstance(value, Mapping):
+        return list(value.values())
+    return list(value) if isinstance(value, list | tuple) else []

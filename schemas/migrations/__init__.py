@@ -1,0 +1,63 @@
+"""Bringing a ledger to the newest tables, once, however many processes ask at the same time.
+
+The Alembic configuration is built in code, so that an installed wheel needs no ini file.
+"""
+
+from __future__ import annotations
+
+from importlib.resources import files
+
+from alembic import command
+from alembic.config import Config
+from alembic.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from sqlalchemy import Connection, create_engine, text
+from sqlalchemy.exc import OperationalError
+
+from schemas.errors import LedgerError
+from schemas.settings import driver_url
+
+#: Any constant does; all processes must agree on it.
+MIGRATION_LOCK = 0x50524543
+
+
+def upgrade(database_url: str) -> None:
+    """Create or upgrade the tables to the newest revision.
+
+    Raises:
+        LedgerError: The server cannot be reached.
+    """
+    engine = create_engine(driver_url(database_url))
+    try:
+        with engine.connect() as connection:
+            # Two migrators at once would both see the old revision; the second one waits here.
+            connection.execute(text("SELECT pg_advisory_lock(:key)"), {"key": MIGRATION_LOCK})
+            connection.commit()
+            try:
+                command.upgrade(_config(connection), "head")
+                connection.commit()
+            finally:
+                connection.execute(text("SELECT pg_advisory_unlock(:key)"), {"key": MIGRATION_LOCK})
+                connection.commit()
+    except OperationalError as error:
+        raise LedgerError(f"cannot migrate the ledger: {error.orig}") from error
+    finally:
+        engine.dispose()
+
+
+def current_revision(connection: Connection) -> str | None:
+    """Revision of the tables behind ``connection``; None where there are none."""
+    return MigrationContext.configure(connection).get_current_revision()
+
+
+def newest_revision() -> str | None:
+    """Revision this code expects."""
+    return ScriptDirectory.from_config(_config(None)).get_current_head()
+
+
+def _config(connection: Connection | None) -> Config:
+    config = Config()
+    config.set_main_option("script_location", str(files("schemas.migrations")))
+    config.set_main_option("path_separator", "os")
+    config.attributes["connection"] = connection
+    return config

@@ -1,0 +1,234 @@
+"""The wire contract of outcomes: what a finished job gives back, and how a run stands."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any, Literal
+from uuid import UUID
+
+from pydantic import Field
+
+from schemas.jobs import Contract, JobKind
+from schemas.policy import StopReason
+from schemas.routing import RoleName, StepKind
+
+JobState = Literal["queued", "running", "done", "failed", "cancelled"]
+Verdict = Literal["A", "B", "tie", "invalid"]
+
+
+class CritiqueResult(Contract):
+    """One principle's judgement of one response.
+
+    Attributes:
+        severity: Expected severity in [0, 1], None where ``outcome`` is ``invalid``.
+        level: Most probable of none, minor, moderate, severe.
+        needs_revision: Severity above ``policy.needs_revision_above``.
+        primary: Severity above ``policy.primary_above``.
+        outside_mass: Probability that the critic would have said none of the levels.
+        calibrated: Whether the severity was mapped through a calibration of this critic.
+    """
+
+    round: int
+    principle: str
+    outcome: Literal["ok", "invalid"]
+    severity: float | None
+    level: str | None
+    needs_revision: bool
+    primary: bool
+    distribution: dict[str, float] | None = None
+    outside_mass: float | None = None
+    text: str | None = None
+    suggestions: tuple[str, ...] = ()
+    raw_text: str | None = None
+    calibrated: bool = False
+
+
+class RevisionResult(Contract):
+    """One response written by the policy model; ``accepted`` None where nothing decided."""
+
+    round: int
+    revision_try: int
+    outcome: str
+    text: str | None
+    accepted: bool | None
+    raw_text: str
+    finish_reason: str
+
+
+class PreferenceResult(Contract):
+    """A label from both orders.
+
+    Attributes:
+        p_a: Probability in [0, 1] that A is better; None where unreadable.
+        consistent: Whether both orders prefer the same response.
+        confidence: ``2 * |p_a - 0.5|`` in [0, 1].
+    """
+
+    round: int
+    revision_try: int
+    principle: str | None
+    response_a: str
+    response_b: str
+    verdict: Verdict
+    p_a: float | None
+    p_a_shown_first: float | None
+    p_a_shown_second: float | None
+    consistent: bool | None
+    confidence: float | None
+    mode: str
+    reasoning: str | None
+    self_judged: bool
+
+
+class StepResult(Contract):
+    """What one step took.
+
+    Attributes:
+        model: The model that answered; None where none has.
+        attempt: Claims so far; above 1 where a worker was lost or an engine failed.
+        cached_tokens: Prompt tokens whose work was shared; part of ``input_tokens``.
+        engine_s: Seconds from asking the engine to its answer, the wait for a batch included:
+            steps that share a batch each count all of it.
+        queue_wait_s: Seconds from readiness to the claim; None while unclaimed.
+    """
+
+    round: int
+    revision_try: int
+    kind: StepKind
+    state: JobState
+    role: RoleName
+    model: str | None
+    prompt_version: str | None
+    attempt: int
+    input_tokens: int
+    output_tokens: int
+    cached_tokens: int
+    engine_s: float
+    cost_usd: float
+    queue_wait_s: float | None
+    error_code: str | None = None
+    error: str | None = None
+    raw_text: str | None = None
+
+
+class JobResult(Contract):
+    """One job and its whole history.
+
+    Attributes:
+        job_id: The ledger's id.
+        id: The caller's id.
+        response: The response the loop began with: submitted, or written by the first step.
+        stop_reason: Why it ended; None while it has not.
+        severity_first: Worst severity of the first critique, None where there is none.
+        severity_last: Worst severity of the final response.
+        error_code: Code of the last error of a failed job.
+        models: The model that answered, by role.
+        config_digest: Of the run's configuration; None in results of unknown origin.
+        constitution_digest: Of the run's constitution; likewise.
+    """
+
+    run: str
+    job_id: UUID
+    id: str | None
+    kind: JobKind
+    state: JobState
+    stop_reason: StopReason | None
+    rounds: int
+    prompt: Any
+    response: str | None
+    final_response: str | None
+    severity_first: float | None
+    severity_last: float | None
+    quality_first: float | None
+    quality_last: float | None
+    critiques: tuple[CritiqueResult, ...] = ()
+    revisions: tuple[RevisionResult, ...] = ()
+    preferences: tuple[PreferenceResult, ...] = ()
+    steps: tuple[StepResult, ...] = ()
+    error_code: str | None = None
+    error: str | None = None
+    metadata: dict[str, Any] = Field(default_factory=dict)
+    models: dict[str, str] = Field(default_factory=dict)
+    input_tokens: int = 0
+    output_tokens: int = 0
+    cached_tokens: int = 0
+    engine_s: float = 0.0
+    cost_usd: float = 0.0
+    ended_at: datetime | None = None
+    config_digest: str | None = None
+    constitution_digest: str | None = None
+
+    @property
+    def ended(self) -> bool:
+        """True once the job is done, failed or cancelled."""
+        return self.stop_reason is not None
+
+    @property
+    def p_last_better_than_first(self) -> float | None:
+        """Probability in [0, 1] that the final response beats the one the loop began with.
+
+        The closing label's (``revision_try`` 0), else the label's of the only accepted revision;
+        None where no label compared the two, or it could not be read.
+        """
+        label = next((p for p in self.preferences if p.revision_try == 0), None)
+        accepted = {(r.round, r.revision_try) for r in self.revisions if r.accepted and r.round > 0}
+        if label is None and len(accepted) == 1:
+            places = ((p, (p.round, p.revision_try)) for p in self.preferences)
+            label = next((p for p, place in places if place in accepted), None)
+        return None if label is None or label.p_a is None else 1.0 - label.p_a
+
+
+class QueueProgress(Contract):
+    """How one model's queue stands."""
+
+    queue: str
+    queued: int
+    running: int
+    live_workers: int
+    live_slots: int
+
+
+class RunProgress(Contract):
+    """How a run stands, counted at one moment.
+
+    Attributes:
+        by_stage: Open jobs by ``round/kind`` of their open step.
+        by_stop_reason: Ended jobs by reason.
+        active_s: Seconds from acceptance of the first job to the end of the last, or until now
+            while jobs are open.
+    """
+
+    run: str
+    run_id: UUID
+    state: str
+    submitted: int
+    queued: int
+    running: int
+    done: int
+    failed: int
+    cancelled: int
+    by_stage: dict[str, int]
+    by_stop_reason: dict[str, int]
+    queues: tuple[QueueProgress, ...]
+    input_tokens: int
+    output_tokens: int
+    cached_tokens: int
+    engine_s: float
+    cost_usd: float
+    steps_done: int
+    active_s: float
+    errors: dict[str, int] = Field(default_factory=dict)
+
+    @property
+    def open(self) -> int:
+        """Jobs that have not ended."""
+        return self.queued + self.running
+
+    @property
+    def accounting(self) -> str:
+        """The equation that must hold: jobs in = jobs out (+ jobs still open)."""
+        tail = f" + {self.open} open" if self.open else ""
+        return (
+            f"accounting: {self.submitted} submitted = {self.done} done + {self.failed} failed"
+            f" + {self.cancelled} cancelled{tail}"
+        )

@@ -1,0 +1,61 @@
+"""Names on the wire: tasks, queues, priorities and the ids of steps.
+
+Pure naming, shared by everyone who puts a message on Redis or takes one off.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+from uuid import UUID, uuid5
+
+TASK_STEP = "preceptor.step"
+TASK_SUBMIT = "preceptor.submit"
+TASK_QUERY = "preceptor.query"
+TASK_CANCEL = "preceptor.cancel"
+
+INTAKE_QUEUE = "intake"
+
+#: On Redis the lowest number is served first (celery#10238); a message without one counts as 0.
+PRIORITY_NEXT_STEP = 0
+PRIORITY_FIRST_STEP = 6
+
+StepKind = Literal["respond", "critique", "revise", "label"]
+RoleName = Literal["policy", "critic", "judge"]
+
+ROLE_OF: dict[StepKind, RoleName] = {
+    "respond": "policy",
+    "critique": "critic",
+    "revise": "policy",
+    "label": "judge",
+}
+
+_RUN_NAMESPACE = UUID("5b1f6a86-5f0c-5e0b-9d0c-0d4b8c1e7a21")
+
+
+def model_queue(model: str) -> str:
+    """Queue of the workers that serve ``model``."""
+    return f"gen.{model}"
+
+
+def run_id_of(name: str) -> UUID:
+    """Id of the run called ``name``: the same name is the same run."""
+    return uuid5(_RUN_NAMESPACE, name)
+
+
+def job_id_of(run_id: UUID, job_key: str) -> UUID:
+    """Id of a job: the same content in the same run is the same job."""
+    return uuid5(run_id, job_key)
+
+
+def step_id_of(job_id: UUID, round_number: int, attempt_of_round: int, kind: StepKind) -> UUID:
+    """Id of a step, also its Celery task id: computed by whoever needs it, twice the same.
+
+    Args:
+        attempt_of_round: 1 for a round's first revision, 2 for the next one, ...
+    """
+    return uuid5(job_id, f"{round_number}/{attempt_of_round}/{kind}")
+
+
+def reply_key(prefix: str, request_id: str) -> str:
+    """Redis list on which the intake worker answers one request."""
+    return f"{prefix}reply.{request_id}"

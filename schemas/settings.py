@@ -1,0 +1,141 @@
+"""Where the servers are and where this machine keeps its files, read from the environment.
+
+What belongs to one run stands in the run configuration (``schemas.config``), never here.
+A running local stack leaves its addresses in ``<home>/stack.json``; the environment wins over it.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from pydantic import Field, ValidationError
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from schemas.errors import ConfigError
+
+STACK_FILE = "stack.json"
+
+
+def default_home() -> Path:
+    """Folder of the local stack and the model cache: ``~/.preceptor``."""
+    return Path.home() / ".preceptor"
+
+
+def driver_url(url: str) -> str:
+    """A Postgres address as SQLAlchemy wants it, with the psycopg 3 driver named."""
+    scheme, separator, rest = url.partition("://")
+    if not separator or scheme.split("+")[0] not in ("postgresql", "postgres"):
+        raise ConfigError(
+            f"'{scheme}' is no Postgres address: write postgresql://user:password@host:port/name"
+        )
+    return f"postgresql+psycopg://{rest}"
+
+
+class Settings(BaseSettings):
+    """Settings of one process. Every field is also an environment variable ``PRECEPTOR_<NAME>``.
+
+    Attributes:
+        home: Folder of the local stack's files and of converted models.
+        cache: Folder that holds ``models/``, the converted models; ``home`` where None.
+        database_url: Postgres, ``postgresql://user:password@host:port/name``; also read from
+            ``DATABASE_URL``. None where this process knows no ledger.
+        redis_url: Redis or Valkey, ``redis://:password@host:port/0``; also from ``REDIS_URL``.
+        key_prefix: Prefix of all our keys on a shared Redis.
+        lease_s: Seconds a claimed step stays claimed without a heartbeat.
+        heartbeat_s: Seconds between two heartbeats of a worker.
+        max_attempts: Claims after which a step that never commits fails its job.
+        watchdog_s: Seconds without engine progress after which a worker exits with status 70.
+        dispatch_interval_s: Seconds between two rounds of the dispatcher.
+        backlog_factor: Messages kept ready per live worker slot.
+        republish_after_s: Seconds after which a published, unclaimed step is published again.
+        metrics_port: Port of the worker's Prometheus endpoint, 0 for none.
+    """
+
+    model_config = SettingsConfigDict(env_prefix="PRECEPTOR_", frozen=True, extra="ignore")
+
+    home: Path = Field(default_factory=default_home)
+    cache: Path | None = None
+    database_url: str | None = None
+    redis_url: str | None = None
+    key_prefix: str = "preceptor:"
+    lease_s: float = Field(default=30.0, gt=0)
+    heartbeat_s: float = Field(default=5.0, gt=0)
+    max_attempts: int = Field(default=5, ge=1)
+    watchdog_s: float = Field(default=300.0, gt=0)
+    dispatch_interval_s: float = Field(default=0.5, gt=0)
+    backlog_factor: float = Field(default=3.0, ge=1)
+    republish_after_s: float = Field(default=15.0, gt=0)
+    metrics_port: int = Field(default=0, ge=0, le=65535)
+
+    @property
+    def model_cache(self) -> Path:
+        """Folder that holds ``models/``."""
+        return self.cache or self.home
+
+    def require_database_url(self) -> str:
+        """The ledger's address, its driver named.
+
+        Raises:
+            ConfigError: No ledger is known.
+        """
+        if not self.database_url:
+            raise ConfigError(
+                "no ledger is known: set DATABASE_URL to a Postgres server, or start one with "
+                "'preceptor local up'"
+            )
+        return driver_url(self.database_url)
+
+    def require_redis_url(self) -> str:
+        """The broker's address.
+
+        Raises:
+            ConfigError: No broker is known.
+        """
+        if not self.redis_url:
+            raise ConfigError(
+                "no broker is known: set REDIS_URL to a Redis or Valkey server, or start one "
+                "with 'preceptor local up'"
+            )
+        return self.redis_url
+
+
+def load_settings(**overrides: Any) -> Settings:
+    """Settings from, in falling order: arguments, ``PRECEPTOR_*``, ``DATABASE_URL`` and
+    ``REDIS_URL``, the running local stack's file, defaults.
+
+    Raises:
+        ConfigError: A value has the wrong type or range; the message names it.
+    """
+    try:
+        settings = Settings(**{k: v for k, v in overrides.items() if v is not None})
+    except ValidationError as error:
+        problem = error.errors()[0]
+        name = "PRECEPTOR_" + "_".join(str(part) for part in problem["loc"]).upper()
+        raise ConfigError(f"setting {name}: {problem['msg']}") from error
+    fallback = _stack_addresses(settings.home) | _plain_addresses()
+    missing = {k: v for k, v in fallback.items() if getattr(settings, k) is None}
+    return settings.model_copy(update=missing)
+
+
+class _PlainAddresses(BaseSettings):
+    database_url: str | None = None
+    redis_url: str | None = None
+
+
+def _plain_addresses() -> dict[str, str]:
+    return {k: v for k, v in _PlainAddresses().model_dump().items() if v}
+
+
+def _stack_addresses(home: Path) -> dict[str, str]:
+    path = home / STACK_FILE
+    try:
+        content = json.loads(path.read_text())
+    except FileNotFoundError:
+        return {}
+    except (OSError, ValueError) as error:
+        raise ConfigError(
+            f"cannot read {path}: {error}; run 'preceptor local down' to clear it"
+        ) from error
+    return {k: content[k] for k in ("database_url", "redis_url") if content.get(k)}

@@ -1,0 +1,115 @@
+"""Reading a YAML file into a contract, with the line in every error.
+
+This room maps a problem to the place in the file where it stands; what the file may hold is
+said by the contract.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TypeVar
+
+import yaml
+from pydantic import ValidationError
+
+from schemas.errors import ContractError
+from schemas.jobs import Contract, describe
+
+Read = TypeVar("Read", bound=Contract)
+Location = tuple[int | str, ...]
+
+
+def read_yaml_file(path: Path, model: type[Read]) -> Read:
+    """Read one YAML mapping into ``model``.
+
+    Raises:
+        ContractError: One line: file, line, field, reason.
+    """
+    root, content = _compose(path, _read_text(path))
+    if not isinstance(root, yaml.MappingNode):
+        raise ContractError(f"{path}:{_line(root)}: a mapping is expected at the top of the file")
+    _refuse_duplicate_keys(path, root, set())
+    try:
+        return model.model_validate(content)
+    except ValidationError as error:
+        line = _find_line(root, _location(error))
+        raise ContractError(f"{path}:{line}: {describe(error)}") from error
+
+
+def _read_text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise ContractError(f"{path}: is not UTF-8 text ({error.reason}); re-encode it") from error
+    except OSError as error:
+        raise ContractError(f"{path}: cannot be read ({error.strerror})") from error
+
+
+def _compose(path: Path, text: str) -> tuple[yaml.Node, object]:
+    try:
+        loader = yaml.SafeLoader(text)
+        root = loader.get_single_node()
+        if root is None:
+            raise ContractError(f"{path}:1: the file is empty; a mapping is expected")
+        return root, loader.construct_document(root)
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark or error.context_mark
+        line = mark.line + 1 if mark else 1
+        reason = " ".join(filter(None, [error.problem, error.context]))
+        raise ContractError(f"{path}:{line}: is not valid YAML: {reason}") from error
+    except (yaml.YAMLError, ValueError) as error:
+        # A forbidden character, or a scalar such as an impossible date, comes without a mark.
+        reason = " ".join(str(error).split())
+        raise ContractError(f"{path}: is not valid YAML: {reason}") from error
+
+
+def _line(node: yaml.Node) -> int:
+    return int(node.start_mark.line) + 1
+
+
+def _refuse_duplicate_keys(path: Path, node: yaml.Node, seen: set[int]) -> None:
+    # An alias can make a node its own ancestor.
+    if id(node) in seen:
+        return
+    seen.add(id(node))
+    if isinstance(node, yaml.MappingNode):
+        first_lines: dict[str, int] = {}
+        for key, value in node.value:
+            if (first := first_lines.setdefault(str(key.value), _line(key))) != _line(key):
+                raise ContractError(
+                    f"{path}:{_line(key)}: {key.value}: the key stands already on line {first}; "
+                    "keep one of the two"
+                )
+            _refuse_duplicate_keys(path, value, seen)
+    elif isinstance(node, yaml.SequenceNode):
+        for item in node.value:
+            _refuse_duplicate_keys(path, item, seen)
+
+
+def _location(error: ValidationError) -> Location:
+    problem = error.errors(include_url=False)[0]
+    return (*problem["loc"], *problem.get("ctx", {}).get("at", ()))
+
+
+def _find_line(root: yaml.Node, location: Location) -> int:
+    """Line of the deepest part of ``location`` that stands in the file.
+
+    The key's line where there is a key, so that an unknown key is found too.
+    """
+    node, line = root, _line(root)
+    for part in location:
+        found = _child(node, part)
+        if found is None:
+            break
+        line, node = found
+    return line
+
+
+def _child(node: yaml.Node, part: int | str) -> tuple[int, yaml.Node] | None:
+    if isinstance(node, yaml.MappingNode):
+        for key, value in node.value:
+            if key.value == part:
+                return _line(key), value
+    if isinstance(node, yaml.SequenceNode) and isinstance(part, int) and part < len(node.value):
+        return _line(node.value[part]), node.value[part]
+    return None
