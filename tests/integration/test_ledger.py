@@ -1,0 +1,276 @@
+"""The state machine on a real Postgres: who may claim, who may commit, what is never twice."""
+
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+
+import pytest
+from sqlalchemy import Engine, func, select, text, update
+from sqlalchemy.exc import IntegrityError
+
+from schemas.acceptance import accept_jobs, open_run
+from schemas.config import RunConfig
+from schemas.database import check_revision, open_database, transaction
+from schemas.errors import ContractError, LeaseLost, LedgerError, OutputError
+from schemas.jobs import ImproveJob, LabelJob
+from schemas.policy import StopReason
+from schemas.routing import step_id_of
+from schemas.tables import JobRow, Judgement, Run, StepRow
+from tests.integration.rows import critique_outcome, open_jobs, revision_outcome, scripted_config
+from workers.ledger import ClaimedStep, Ledger, StepOutcome
+from workers.policy import NextStep, Stop
+
+
+@pytest.fixture
+def engine(database_url: str):
+    database = open_database(database_url, pool_size=20)
+    yield database
+    database.dispose()
+
+
+@pytest.fixture
+def ledger(engine: Engine) -> Ledger:
+    return Ledger(engine, "worker-one", lease_s=30)
+
+
+def claim_first(ledger: Ledger) -> ClaimedStep:
+    (step_id,) = open_jobs(ledger.engine, ImproveJob(prompt="p", response="r"))
+    step = ledger.claim(step_id)
+    assert step is not None
+    return step
+
+
+def count(engine: Engine, table) -> int:
+    with engine.connect() as connection:
+        return connection.execute(select(func.count()).select_from(table)).scalar_one()
+
+
+def expire(engine: Engine) -> None:
+    with transaction(engine) as connection:
+        connection.execute(text("UPDATE step SET lease_until = now() - interval '1 s'"))
+
+
+class TestClaim:
+    def test_only_one_of_many_gets_the_step(self, engine):
+        (step_id,) = open_jobs(engine, ImproveJob(prompt="p", response="r"))
+        ledgers = [Ledger(engine, f"w{i}", 30) for i in range(16)]
+        with ThreadPoolExecutor(16) as pool:
+            claimed = list(pool.map(lambda ledger: ledger.claim(step_id), ledgers))
+        assert sum(step is not None for step in claimed) == 1
+
+    def test_claim_brings_everything_the_step_needs(self, ledger):
+        step = claim_first(ledger)
+        assert (step.kind, step.round, step.role, step.attempt) == ("critique", 1, "critic", 1)
+        assert step.job.prompt == "p"
+        assert step.history.initial == "r"
+        assert step.constitution.principle("no_deception").weight == 1.5
+        assert step.queue_wait_s is not None
+        assert step.queue_wait_s >= 0
+
+    @pytest.mark.parametrize("state", ["paused", "cancelled"])
+    def test_run_that_is_not_active_is_not_served(self, ledger, state):
+        (step_id,) = open_jobs(ledger.engine, ImproveJob(prompt="p", response="r"))
+        with transaction(ledger.engine) as connection:
+            connection.execute(update(Run).values(state=state))
+        assert ledger.claim(step_id) is None
+
+    def test_lease_protects_until_it_expires(self, engine, ledger):
+        step = claim_first(ledger)
+        other = Ledger(engine, "worker-two", 30)
+        assert other.claim(step.id) is None
+        expire(engine)
+        taken = other.claim(step.id)
+        assert taken is not None
+        assert (taken.fence, taken.attempt) == (step.fence + 1, 2)
+
+    def test_unknown_step_is_nothing_to_do(self, ledger):
+        assert ledger.claim(step_id_of(claim_first(ledger).job_id, 9, 9, "label")) is None
+
+    def test_server_that_is_away_is_a_ledger_error(self):
+        away = open_database("postgresql://nobody@127.0.0.1:1/none")
+        with pytest.raises(LedgerError, match="out of reach"):
+            Ledger(away, "w", 30).claim(step_id_of(claim_first_id(), 1, 1, "critique"))
+
+
+def claim_first_id():
+    return step_id_of(__import__("uuid").UUID(int=1), 0, 0, "respond")
+
+
+class TestCommit:
+    def test_result_and_next_step_appear_together(self, engine, ledger):
+        step = claim_first(ledger)
+        outcome = critique_outcome(step, severity=0.6)
+        message = ledger.commit(step, outcome, NextStep("revise", 1))
+        assert message is not None
+        assert message.step_id == step_id_of(step.job_id, 1, 1, "revise")
+        after = ledger.claim(message.step_id)
+        assert after is not None
+        assert after.history.critiques == outcome.history.critiques
+
+    def test_former_owner_records_nothing(self, engine, ledger):
+        step = claim_first(ledger)
+        expire(engine)
+        other = Ledger(engine, "worker-two", 30)
+        taken = other.claim(step.id)
+        assert taken is not None
+        with pytest.raises(LeaseLost):
+            ledger.commit(step, critique_outcome(step, 0.9), NextStep("revise", 1))
+        assert count(engine, Judgement) == 0
+        assert count(engine, StepRow) == 1
+        other.commit(taken, critique_outcome(taken, 0.9), NextStep("revise", 1))
+        assert count(engine, Judgement) == len(taken.constitution.principles)
+
+    def test_second_commit_of_the_same_claim_is_refused(self, engine, ledger):
+        step = claim_first(ledger)
+        outcome = critique_outcome(step, 0.9)
+        ledger.commit(step, outcome, NextStep("revise", 1))
+        with pytest.raises(LeaseLost):
+            ledger.commit(step, outcome, NextStep("revise", 1))
+        assert count(engine, Judgement) == len(step.constitution.principles)
+
+    def test_stop_ends_the_job_with_reason_and_measures(self, engine, ledger):
+        step = claim_first(ledger)
+        stop = Stop(StopReason.SEVERITY_BELOW_THRESHOLD)
+        assert ledger.commit(step, critique_outcome(step, 0.1), stop) is None
+        with engine.connect() as connection:
+            job = connection.execute(select(JobRow)).one()
+        assert (job.state, job.stop_reason) == ("done", "severity_below_threshold")
+        assert job.severity_first == job.severity_last == pytest.approx(0.1)
+        assert job.final_response == "r"
+        assert job.ended_at is not None
+
+    def test_failure_is_a_row_with_its_reason_and_raw_text(self, engine, ledger):
+        step = claim_first(ledger)
+        error = OutputError("no verdict in it", raw="I would rather not say")
+        outcome = StepOutcome(history=step.history, error=error)
+        ledger.commit(step, outcome, Stop(StopReason.CRITIC_FAILED))
+        with engine.connect() as connection:
+            job = connection.execute(select(JobRow)).one()
+            row = connection.execute(select(StepRow)).one()
+        assert (job.state, job.stop_reason, job.error_code) == (
+            "failed",
+            "critic_failed",
+            "output_error",
+        )
+        assert job.severity_last is None, "a failed critic is not a clean answer"
+        assert (row.state, row.raw_text) == ("failed", "I would rather not say")
+
+    def test_paused_run_keeps_the_next_step_unpublished(self, engine, ledger):
+        step = claim_first(ledger)
+        with transaction(engine) as connection:
+            connection.execute(update(Run).values(state="paused"))
+        assert ledger.commit(step, critique_outcome(step, 0.9), NextStep("revise", 1)) is None
+        with engine.connect() as connection:
+            row = connection.execute(select(StepRow).where(StepRow.kind == "revise")).one()
+        assert (row.state, row.published_at) == ("queued", None)
+
+    def test_cancelled_run_ends_the_job_at_its_next_commit(self, engine, ledger):
+        step = claim_first(ledger)
+        with transaction(engine) as connection:
+            connection.execute(update(Run).values(state="cancelled"))
+        ledger.commit(step, critique_outcome(step, 0.9), NextStep("revise", 1))
+        with engine.connect() as connection:
+            job = connection.execute(select(JobRow)).one()
+        assert (job.state, job.stop_reason) == ("cancelled", "cancelled")
+
+    def test_rolled_back_revision_does_not_stay_accepted(self, engine, ledger):
+        step = claim_first(ledger)
+        message = ledger.commit(step, critique_outcome(step, 0.9), NextStep("revise", 1))
+        revise = ledger.claim(message.step_id)
+        revised = replace(revision_outcome(revise, "better"), accepted=True)
+        message = ledger.commit(revise, revised, NextStep("critique", 2))
+        last = ledger.claim(message.step_id)
+        stop = Stop(StopReason.REGRESSION, rolled_back=True)
+        ledger.commit(last, critique_outcome(last, 0.9), stop)
+        with engine.connect() as connection:
+            accepted = connection.execute(text("SELECT accepted FROM revision")).scalar_one()
+            job = connection.execute(select(JobRow)).one()
+        assert accepted is False
+        assert job.final_response == "r"
+
+    def test_job_cannot_end_without_a_reason(self, engine, ledger):
+        claim_first(ledger)
+        with pytest.raises(IntegrityError), engine.begin() as connection:
+            connection.execute(update(JobRow).values(state="done"))
+
+
+class TestGiveBack:
+    def test_drain_does_not_count_as_an_attempt(self, engine, ledger):
+        step = claim_first(ledger)
+        ledger.give_back(step)
+        again = ledger.claim(step.id)
+        assert again is not None
+        assert again.attempt == 1
+
+    def test_error_counts_and_waits(self, engine, ledger):
+        step = claim_first(ledger)
+        ledger.give_back(step, OutputError("x", raw="raw"), after_s=60)
+        with engine.connect() as connection:
+            row = connection.execute(select(StepRow)).one()
+            waits = connection.execute(text("SELECT not_before > now() FROM step")).scalar_one()
+        assert (row.state, row.attempt, row.error_code) == ("queued", 1, "output_error")
+        assert waits is True
+
+    def test_heartbeat_tells_what_was_lost(self, engine, ledger):
+        step = claim_first(ledger)
+        assert ledger.renew({step.id: step.fence}) == set()
+        assert ledger.renew({step.id: step.fence + 1}) == {step.id}
+        with transaction(engine) as connection:
+            connection.execute(update(Run).values(state="cancelled"))
+        assert ledger.renew({step.id: step.fence}) == {step.id}
+
+
+class TestAcceptance:
+    def test_same_job_twice_is_one_job(self, engine):
+        job = ImproveJob(prompt="p", response="r")
+        noted = ImproveJob(prompt="p", response="r", metadata={"note": "again"})
+        with transaction(engine) as connection:
+            run = open_run(connection, "twice", scripted_config())
+            first = accept_jobs(connection, run, [(0, job)])
+            second = accept_jobs(connection, run, [(1, noted), (2, job)])
+        assert (first.accepted, first.duplicates) == (1, 0)
+        assert (second.accepted, second.duplicates) == (0, 2)
+        assert first.job_ids[0] == second.job_ids[0] == second.job_ids[1]
+        assert count(engine, StepRow) == 1
+
+    def test_ids_make_jobs_different(self, engine):
+        jobs = [(i, ImproveJob(prompt="p", id=str(i))) for i in range(3)]
+        with transaction(engine) as connection:
+            run = open_run(connection, "ids", scripted_config())
+            assert accept_jobs(connection, run, jobs).accepted == 3
+
+    def test_many_submitters_of_one_file(self, engine):
+        jobs = [(i, LabelJob(prompt=f"p{i}", response_a="a", response_b="b")) for i in range(50)]
+
+        def submit(_: int) -> int:
+            with transaction(engine) as connection:
+                run = open_run(connection, "file", scripted_config())
+                return accept_jobs(connection, run, jobs).accepted
+
+        with ThreadPoolExecutor(6) as pool:
+            assert sum(pool.map(submit, range(6))) == 50
+        assert count(engine, JobRow) == count(engine, StepRow) == 50
+
+    def test_run_name_stands_for_one_configuration(self, engine):
+        other = scripted_config().model_copy(update={"seed": 7})
+        with transaction(engine) as connection:
+            open_run(connection, "mine", scripted_config())
+        with (
+            pytest.raises(ContractError, match="another configuration"),
+            transaction(engine) as connection,
+        ):
+            open_run(connection, "mine", other)
+
+    def test_budgets_do_not_make_another_run(self, engine):
+        content = scripted_config().model_dump(mode="json")
+        richer = RunConfig.model_validate(content | {"budgets": {"max_tokens": 10}})
+        with transaction(engine) as connection:
+            assert open_run(connection, "b", scripted_config()).id == (
+                open_run(connection, "b", richer).id
+            )
+
+    def test_tables_of_another_version_are_refused(self, engine):
+        check_revision(engine)
+        with transaction(engine) as connection:
+            connection.execute(text("UPDATE alembic_version SET version_num = '0000'"))
+        with pytest.raises(LedgerError, match="preceptor migrate"):
+            check_revision(engine)

@@ -1,0 +1,28 @@
+"""The migrations make exactly the tables that the code maps, once, whoever asks."""
+
+from concurrent.futures import ThreadPoolExecutor
+
+from alembic.autogenerate import compare_metadata
+from alembic.migration import MigrationContext
+
+from schemas.database import open_database
+from schemas.migrations import current_revision, newest_revision, upgrade
+from schemas.tables import Base
+
+
+def test_migrated_tables_are_the_mapped_tables(database_url):
+    database = open_database(database_url)
+    with database.connect() as connection:
+        assert current_revision(connection) == newest_revision()
+        context = MigrationContext.configure(connection, opts={"compare_type": True})
+        assert compare_metadata(context, Base.metadata) == []
+    database.dispose()
+
+
+def test_many_migrators_at_once(empty_database_url):
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(upgrade, [empty_database_url] * 4))
+    database = open_database(empty_database_url)
+    with database.connect() as connection:
+        assert current_revision(connection) == newest_revision()
+    database.dispose()
