@@ -1,0 +1,230 @@
+"""The producer's commands: ``preceptor submit``, ``status`` and ``cancel``.
+
+Reads arguments and prints; the work is the client's. Errors travel up as ``PreceptorError``.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import asdict
+from datetime import UTC, datetime
+from pathlib import Path
+
+import click
+
+from producer.client import Client, check_run_name
+from producer.lines import printable
+from producer.sources import KINDS, Extra, Line, Rejection, read_jobs, shape
+from producer.status_table import idle_queues, progress_line, run_text, runs_text
+from producer.submission import Submission
+from schemas.config import RunConfig
+from schemas.config_file import load_config
+from schemas.errors import ConfigError, ContractError
+from schemas.jobs import AnyJob
+from schemas.results import RunProgress
+
+_FIRST_PAUSE_S = 0.25
+_LONGEST_PAUSE_S = 5.0
+
+
+@click.command()
+@click.argument("file", required=False)
+@click.option(
+    "--config",
+    "config_path",
+    type=click.Path(path_type=Path),
+    required=True,
+    help="Run configuration (YAML).",
+)
+@click.option("--run", "run_name", help="Name of the run; by default FILE's name and the time.")
+@click.option(
+    "--kind",
+    type=click.Choice(KINDS),
+    default="improve",
+    show_default=True,
+    help="Kind of records that name none.",
+)
+@click.option(
+    "--extra",
+    type=click.Choice(["metadata", "refuse"]),
+    default="metadata",
+    show_default=True,
+    help="What to do with keys or columns that no job has.",
+)
+@click.option(
+    "--strict", is_flag=True, help="Check all of FILE first; submit nothing if a line is bad."
+)
+@click.option("--wait", is_flag=True, help="Wait until every job of the run has ended.")
+def submit(
+    file: str | None,
+    config_path: Path,
+    run_name: str | None,
+    kind: str,
+    extra: Extra,
+    strict: bool,
+    wait: bool,
+) -> None:
+    """Submit the jobs in FILE: .jsonl, .ndjson or .csv, or - for JSON lines on standard input.
+
+    Each rejected line is named on standard error with its reason; all others are submitted.
+    FILE defaults to data.prompt_source of the configuration. Submitting again under the same
+    --run makes no duplicates, so an interrupted submission is simply repeated.
+
+    Exit status: 0 if every line was submitted, 1 if lines were rejected, 2 if nothing could be
+    submitted. With --wait it still speaks of the submission; 'preceptor status' shows failures.
+    """
+    config = load_config(config_path)
+    source = file or _prompt_source(config, config_path)
+    run = check_run_name(run_name or default_run_name(source, datetime.now(UTC)))
+    if strict:
+        _check_whole(source, _lines(source, config, kind, extra), config)
+    if run_name is None:
+        click.echo(f"run {run}", err=True)
+    with Client() as client:
+        submission = _submit(client, run, config, source, _lines(source, config, kind, extra))
+        if submission.jobs:
+            _after(client, run, wait)
+    if submission.rejected:
+        click.get_current_context().exit(1)
+
+
+@click.command()
+@click.argument("run", required=False)
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+def status(run: str | None, as_json: bool) -> None:
+    """Show how RUN stands, with the equation that must hold; without RUN, list the runs."""
+    with Client() as client:
+        if run is None:
+            _list_runs(client, as_json)
+            return
+        progress = client.progress(run)
+    click.echo(progress.model_dump_json(indent=2) if as_json else run_text(progress))
+    if progress.open:
+        _warn_idle(progress)
+
+
+@click.command()
+@click.argument("run")
+def cancel(run: str) -> None:
+    """Cancel RUN: queued jobs end now, running ones with their current step."""
+    with Client() as client:
+        cancelled = client.cancel(run)
+        still_open = client.progress(run).open
+    tail = f"; {still_open} running end with their current step" if still_open else ""
+    click.echo(f"run {run}: {cancelled} jobs cancelled at once{tail}")
+
+
+commands: list[click.Command] = [submit, status, cancel]
+
+
+def default_run_name(source: str, now: datetime) -> str:
+    """A run's name from its file and the time, e.g. ``prompts-20260131T235959Z``."""
+    stem = "stdin" if source == "-" else Path(source).stem
+    plain = re.sub(r"[^A-Za-z0-9._+-]+", "-", stem).strip("-._+")[:100]
+    return f"{plain or 'run'}-{now:%Y%m%dT%H%M%SZ}"
+
+
+def _prompt_source(config: RunConfig, config_path: Path) -> str:
+    if config.data.prompt_source is None:
+        raise ConfigError(
+            f"no FILE was given and {config_path} names none: pass one or set data.prompt_source"
+        )
+    return str(config_path.parent / config.data.prompt_source)
+
+
+def _lines(source: str, config: RunConfig, kind: str, extra: Extra) -> Iterator[Line]:
+    return shape(read_jobs(source, default_kind=kind, extra=extra), config.data)
+
+
+def _check_whole(source: str, lines: Iterator[Line], config: RunConfig) -> None:
+    if source == "-":
+        raise ContractError("--strict reads its source twice: save standard input to a file first")
+    unfit = _fit_check(config)
+    rejected = 0
+    for line in lines:
+        rejection = line if isinstance(line, Rejection) else unfit(*line)
+        if rejection is not None:
+            rejected += 1
+            _report(source, rejection)
+    if rejected:
+        raise ContractError(
+            f"{source}: {rejected} bad lines; nothing was submitted, because of --strict"
+        )
+
+
+def _fit_check(config: RunConfig) -> Callable[[int, AnyJob], Rejection | None]:
+    """A check whether a run of this configuration takes a well-formed job."""
+    try:
+        from schemas.acceptance import check_job, run_constitution
+    except ImportError as error:
+        raise ConfigError("--strict needs: pip install 'preceptor[ledger]'") from error
+    constitution = run_constitution(config)
+
+    def unfit(number: int, job: AnyJob) -> Rejection | None:
+        try:
+            check_job(job, constitution, where=job.kind)
+        except ContractError as error:
+            return Rejection(number, printable(str(error)))
+        return None
+
+    return unfit
+
+
+def _list_runs(client: Client, as_json: bool) -> None:
+    runs = client.list_runs()
+    if not as_json:
+        click.echo(runs_text(runs))
+        return
+    rows = [asdict(run) | {"created_at": run.created_at.isoformat()} for run in runs]
+    click.echo(json.dumps(rows, indent=2))
+
+
+def _submit(
+    client: Client, run: str, config: RunConfig, source: str, lines: Iterator[Line]
+) -> Submission:
+    submission = client.submission(
+        run=run, config=config, on_rejection=lambda rejection: _report(source, rejection)
+    )
+    unit = "lines" if config.data.responses_per_prompt == 1 else "jobs"
+    ended = False
+    try:
+        submission.feed(lines)
+        ended = True
+    finally:
+        tail = "" if ended else " (interrupted: submit again under this --run to go on)"
+        click.echo(f"run {run}: {submission.accounting(unit)}{tail}")
+    return submission
+
+
+def _report(source: str, rejection: Rejection) -> None:
+    name = "stdin" if source == "-" else Path(source).name
+    click.echo(f"{name}:{rejection.line_number}: {rejection.reason}", err=True)
+
+
+def _after(client: Client, run: str, wait: bool) -> None:
+    progress = client.progress(run)
+    if progress.open:
+        _warn_idle(progress)
+    if not wait:
+        return
+    pause_s, shown = _FIRST_PAUSE_S, ""
+    while progress.open:
+        if (line := progress_line(progress)) != shown:
+            click.echo(line, err=True)
+            shown = line
+        time.sleep(pause_s)
+        pause_s = min(pause_s * 1.5, _LONGEST_PAUSE_S)
+        progress = client.progress(run)
+    click.echo(progress.accounting)
+
+
+def _warn_idle(progress: RunProgress) -> None:
+    for queue in idle_queues(progress):
+        click.echo(
+            f"warning: no live worker serves queue {queue}; the jobs wait until one does "
+            "('preceptor worker --help')",
+            err=True,
+        )

@@ -1,0 +1,305 @@
+"""The Python client: submit jobs, ask how they stand, wait for results, cancel a run.
+
+Thin: what a job is stands in ``schemas``, how it travels in ``producer.doors``. Nothing of the
+host process is configured or imported beyond what the chosen door needs.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Self
+from uuid import UUID
+
+from pydantic import TypeAdapter, ValidationError
+
+from producer.doors import Door, Transport, open_door
+from producer.sources import Rejection
+from producer.submission import Submission, Submittable
+from schemas.config import RunConfig, parse_config
+from schemas.config_file import load_config
+from schemas.errors import BrokerError, ContractError, LedgerError, ResultTimeout
+from schemas.jobs import AnyJob
+from schemas.messages import MAX_MESSAGE_JOBS, RunName
+from schemas.results import JobResult, JobState, RunProgress
+from schemas.settings import Settings, load_settings
+
+if TYPE_CHECKING:
+    from schemas.progress import RunSummary
+
+Config = RunConfig | Mapping[str, Any] | Path | str
+
+_RUN_NAME: TypeAdapter[str] = TypeAdapter(RunName)
+_FIRST_PAUSE_S = 0.05
+_LONGEST_PAUSE_S = 5.0
+_ENDED: tuple[JobState, ...] = ("done", "failed", "cancelled")
+
+
+@dataclass(frozen=True, slots=True)
+class JobHandle:
+    """One submitted job.
+
+    Attributes:
+        run: Name of its run.
+        job_id: Its id in the ledger, the same for the same job in the same run.
+        confirmed: Whether its acceptance is certain; False after an unconfirmed submission
+            over Redis.
+        duplicate: Whether the run had it before; None where ``confirmed`` is False.
+    """
+
+    run: str
+    job_id: UUID
+    confirmed: bool
+    duplicate: bool | None
+    _door: Door = field(repr=False, compare=False)
+
+    def status(self) -> JobState:
+        """Where the job is now.
+
+        Raises:
+            ContractError: The run does not have it, or not yet (unconfirmed).
+        """
+        state = self._door.fetch_state(self.run, self.job_id)
+        if state is None:
+            raise ContractError(
+                f"run '{self.run}' has no job {self.job_id}: an unconfirmed submission may "
+                "still be on its way, or was refused or lost; submit it again with confirm=True"
+            )
+        return state
+
+    def result(self, timeout_s: float = 600.0) -> JobResult:
+        """Wait until the job has ended.
+
+        A failed or cancelled job raises nothing: its result says so in ``state``,
+        ``stop_reason``, ``error_code`` and ``error``. An outage of the ledger or the broker is
+        waited out within the time given.
+
+        Raises:
+            ResultTimeout: The job has not ended in time; it goes on.
+            LedgerError: The ledger was still out of reach at the end of the time.
+            BrokerError: The broker was.
+        """
+        deadline = time.monotonic() + timeout_s
+        pause_s = _FIRST_PAUSE_S
+        while True:
+            try:
+                if (result := self._ended_result()) is not None:
+                    return result
+                problem: Exception = ResultTimeout(
+                    f"job {self.job_id} of run '{self.run}' has not ended within {timeout_s:g} s;"
+                    f" it goes on: 'preceptor status {self.run}'"
+                )
+            except (LedgerError, BrokerError, ResultTimeout) as error:
+                problem = error
+            if time.monotonic() + pause_s > deadline:
+                raise problem
+            time.sleep(pause_s)
+            pause_s = min(pause_s * 1.5, _LONGEST_PAUSE_S)
+
+    def _ended_result(self) -> JobResult | None:
+        if self._door.fetch_state(self.run, self.job_id) not in _ENDED:
+            return None
+        return self._door.fetch_job(self.run, self.job_id)
+
+
+class Client:
+    """A connection to Preceptor, usable from several threads, opened on first use.
+
+    Args:
+        redis_url: Redis or Valkey; by default from the settings.
+        database_url: Postgres; by default from the settings.
+        settings: Everything else; by default from the environment.
+        transport: ``ledger`` writes rows directly and needs the ``ledger`` extra; ``redis``
+            sends messages to the intake worker; ``auto`` takes the ledger where one is known
+            and its driver is installed.
+
+    Raises:
+        ConfigError: No server is known for the transport, or a driver is missing.
+    """
+
+    def __init__(
+        self,
+        redis_url: str | None = None,
+        database_url: str | None = None,
+        settings: Settings | None = None,
+        *,
+        transport: Transport = "auto",
+    ) -> None:
+        known = settings or load_settings()
+        given = {"redis_url": redis_url, "database_url": database_url}
+        known = known.model_copy(update={k: v for k, v in given.items() if v is not None})
+        self._door = open_door(known, transport)
+
+    @property
+    def transport(self) -> str:
+        """``ledger`` or ``redis``."""
+        return self._door.transport
+
+    def submit(
+        self,
+        job: AnyJob | Mapping[str, Any],
+        *,
+        run: str,
+        config: Config | None = None,
+        confirm: bool = False,
+        timeout_s: float = 30.0,
+    ) -> JobHandle:
+        """Submit one job. The same job twice in a run is one job.
+
+        Over Redis and without ``confirm`` this returns as soon as the broker has the message.
+        A broker can lose a message that a dying worker had just taken, so such a job is very
+        probably, not certainly, accepted; ``confirm=True`` waits until its row is committed.
+        Directly to the ledger every submission is confirmed.
+
+        Args:
+            job: The job, or its mapping with a ``kind``.
+            run: Name of the run it joins.
+            config: The run's configuration, or its file; None where the run exists. Over Redis
+                an unconfirmed job needs it, because its id depends on it.
+            confirm: Wait for acceptance.
+            timeout_s: Longest wait for it.
+
+        Raises:
+            ContractError: The job or the run's name is wrong, or the run has another
+                configuration; nothing was accepted.
+            ConfigError: The configuration is wrong.
+            LedgerError: The ledger is out of reach.
+            BrokerError: The broker is out of reach, after a few tries.
+            ResultTimeout: No acceptance within ``timeout_s``; the message stays queued.
+        """
+        if config is None and not confirm and self.transport == "redis":
+            raise ContractError(
+                "config: an unconfirmed job over Redis needs its run's configuration, because "
+                "its id depends on it; pass config, or confirm=True"
+            )
+        submission = self.submission(run=run, config=config, confirm=confirm, timeout_s=timeout_s)
+        submission.feed([job])
+        for rejection in submission.rejections:
+            raise ContractError(f"job: {rejection.reason}")
+        confirmed = submission.accepted is not None
+        return JobHandle(
+            run=run,
+            job_id=next(submission.job_ids()),
+            confirmed=confirmed,
+            duplicate=submission.accepted == 0 if confirmed else None,
+            _door=self._door,
+        )
+
+    def submit_many(
+        self,
+        jobs: Iterable[Submittable],
+        *,
+        run: str,
+        config: Config | None = None,
+        batch_size: int = MAX_MESSAGE_JOBS,
+        confirm: bool = True,
+        timeout_s: float = 30.0,
+        on_rejection: Callable[[Rejection], None] | None = None,
+    ) -> Submission:
+        """Submit a stream of jobs in bounded memory; one bad job refuses itself only.
+
+        Args:
+            jobs: Jobs, mappings, or what ``producer.sources.read_jobs`` yields. Settings under
+                ``data`` apply to files (``producer.sources.shape``), not here.
+            run: Name of the run they join.
+            config: The run's configuration, or its file; None where the run exists.
+            batch_size: Jobs sent at once, at most 500.
+            confirm: Over Redis, wait for each batch's acceptance; without it counts are None.
+            timeout_s: Longest wait for one batch.
+            on_rejection: Called with each refused item as it is met.
+
+        Raises:
+            As ``submit``, except for single bad jobs. Batches sent before stay submitted, and
+            submitting all again makes no duplicates.
+        """
+        submission = self.submission(
+            run=run,
+            config=config,
+            confirm=confirm,
+            batch_size=batch_size,
+            timeout_s=timeout_s,
+            on_rejection=on_rejection,
+        )
+        submission.feed(jobs)
+        return submission
+
+    def submission(self, *, run: str, config: Config | None, **options: Any) -> Submission:
+        """An empty submission to feed; options as of ``submit_many``."""
+        return Submission(self._door, check_run_name(run), as_config(config), **options)
+
+    def handle(self, run: str, job_id: UUID) -> JobHandle:
+        """A handle of a job submitted earlier, for example of ``Submission.job_ids``."""
+        return JobHandle(run, job_id, confirmed=False, duplicate=None, _door=self._door)
+
+    def progress(self, run: str) -> RunProgress:
+        """How a run stands.
+
+        Raises:
+            ContractError: No such run.
+        """
+        return self._door.fetch_progress(check_run_name(run))
+
+    def cancel(self, run: str) -> int:
+        """Cancel a run. Running steps end at their next commit or heartbeat.
+
+        Returns:
+            Jobs that ended at once.
+
+        Raises:
+            ContractError: No such run.
+        """
+        return self._door.cancel(check_run_name(run))
+
+    def list_runs(self) -> list[RunSummary]:
+        """The newest runs.
+
+        Raises:
+            ConfigError: This client has no ledger.
+        """
+        return self._door.list_runs()
+
+    def close(self) -> None:
+        """Close connections."""
+        self._door.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+
+def check_run_name(run: str) -> str:
+    """The name, where it can be a run's.
+
+    Raises:
+        ContractError: It cannot; the message says what can.
+    """
+    try:
+        return _RUN_NAME.validate_python(run)
+    except ValidationError as error:
+        raise ContractError(
+            f"run {run!r}: a run's name has 1 to 128 letters, digits and . _ : @ + -, and "
+            "begins with a letter or digit"
+        ) from error
+
+
+def as_config(config: Config | None) -> RunConfig | None:
+    """A configuration in whichever form it was given.
+
+    Raises:
+        ConfigError: Names the file or the key and the reason.
+    """
+    if config is None or isinstance(config, RunConfig):
+        return config
+    if isinstance(config, str | Path):
+        return load_config(Path(config))
+    return parse_config(dict(config), where="config")

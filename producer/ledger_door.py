@@ -1,0 +1,74 @@
+"""The direct way: rows are written in the caller's process, so every answer is final.
+
+Needs the Postgres driver. Talks to no broker: the dispatcher finds the new rows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal, cast
+from uuid import UUID
+
+from sqlalchemy import select
+
+from schemas.admission import admit_jobs
+from schemas.config import RunConfig
+from schemas.database import open_database, transaction
+from schemas.jobs import AnyJob
+from schemas.messages import SubmitReply
+from schemas.progress import RunSummary, cancel_run, list_runs, progress_of
+from schemas.results import JobResult, JobState, RunProgress
+from schemas.routing import run_id_of
+from schemas.settings import Settings
+from schemas.tables import JobRow
+
+
+class LedgerDoor:
+    """See ``producer.doors.Door``."""
+
+    transport: Literal["ledger", "redis"] = "ledger"
+
+    def __init__(self, settings: Settings) -> None:
+        self._engine = open_database(settings.require_database_url(), pool_size=2)
+
+    def submit(
+        self,
+        run: str,
+        config: RunConfig | None,
+        batch: Sequence[tuple[int, AnyJob]],
+        *,
+        confirm: bool,
+        timeout_s: float,
+    ) -> SubmitReply:
+        """Accept a batch; ``confirm`` and ``timeout_s`` have no say, the commit is the answer."""
+        with transaction(self._engine) as connection:
+            return admit_jobs(connection, run, config, batch)
+
+    def fetch_state(self, run: str, job_id: UUID) -> JobState | None:
+        with transaction(self._engine) as connection:
+            statement = select(JobRow.state).where(JobRow.id == job_id)
+            return cast("JobState | None", connection.execute(statement).scalar_one_or_none())
+
+    def fetch_job(self, run: str, job_id: UUID) -> JobResult | None:
+        from schemas.histories import fetch_result
+
+        if self.fetch_state(run, job_id) is None:
+            return None
+        with transaction(self._engine) as connection:
+            return fetch_result(connection, run_id_of(run), job_id)
+
+    def fetch_progress(self, run: str) -> RunProgress:
+        with transaction(self._engine) as connection:
+            return progress_of(connection, run)
+
+    def cancel(self, run: str) -> int:
+        with transaction(self._engine) as connection:
+            progress_of(connection, run)
+            return cancel_run(connection, run_id_of(run))
+
+    def list_runs(self) -> list[RunSummary]:
+        with transaction(self._engine) as connection:
+            return list_runs(connection)
+
+    def close(self) -> None:
+        self._engine.dispose()

@@ -1,0 +1,88 @@
+"""Lines of bytes in bounded memory, and JSON read without its usual leniency.
+
+Knows nothing of jobs. Whatever the bytes are, a line is either read or refused with a reason.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from typing import Any, BinaryIO
+
+#: A job's texts are bounded by the contract; a line this long can only be a mistake.
+MAX_LINE_BYTES = 16 * 2**20
+_BOM = b"\xef\xbb\xbf"
+
+
+class LineTooLong(ValueError):
+    """A line over ``MAX_LINE_BYTES``; the rest of it has been skipped."""
+
+    def __init__(self) -> None:
+        super().__init__(f"is over {MAX_LINE_BYTES // 2**20} MiB long; one job is one line")
+
+
+def iter_lines(stream: BinaryIO) -> Iterator[bytes | LineTooLong]:
+    """The stream's lines without a byte order mark, each with its line end."""
+    first = True
+    while line := stream.readline(MAX_LINE_BYTES + 1):
+        if first:
+            line, first = line.removeprefix(_BOM), False
+        if len(line) > MAX_LINE_BYTES and not line.endswith(b"\n"):
+            _skip_rest(stream)
+            yield LineTooLong()
+        else:
+            yield line
+
+
+def _skip_rest(stream: BinaryIO) -> None:
+    while chunk := stream.readline(2**20):
+        if chunk.endswith(b"\n"):
+            return
+
+
+def decode(line: bytes) -> str:
+    """A line as text.
+
+    Raises:
+        ValueError: A NUL byte, or not UTF-8; the message says where.
+    """
+    if (position := line.find(b"\x00")) >= 0:
+        raise ValueError(f"holds a NUL byte at byte {position}; write the file as UTF-8")
+    try:
+        return line.decode()
+    except UnicodeDecodeError as error:
+        bad = f"0x{line[error.start]:02x} at byte {error.start}"
+        raise ValueError(f"is not UTF-8 ({bad}); re-encode the file as UTF-8") from error
+
+
+def strict_json(text: str) -> Any:
+    """Parse JSON; a repeated key and a number JSON does not have are errors.
+
+    Raises:
+        ValueError: Says what is wrong and where.
+    """
+    try:
+        return json.loads(text, object_pairs_hook=_unique, parse_constant=_no_constant)
+    except json.JSONDecodeError as error:
+        raise ValueError(f"is not JSON: {error.msg} at column {error.colno}") from error
+    except RecursionError as error:
+        raise ValueError("is not JSON we read: nested too deeply") from error
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    content: dict[str, Any] = {}
+    for key, value in pairs:
+        if key in content:
+            raise ValueError(f"names the key '{key}' twice")
+        content[key] = value
+    return content
+
+
+def _no_constant(name: str) -> Any:
+    raise ValueError(f"holds {name}, which is no JSON number")
+
+
+def printable(text: str, limit: int = 400) -> str:
+    """Text fit for a terminal: one line, no control characters, no lone surrogates."""
+    head = text if len(text) <= limit else text[: limit - 1] + "…"
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in head)

@@ -1,0 +1,136 @@
+"""What readers get from a real ledger: frames, exports, results and the report, by command."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner, Result
+from polars.testing import assert_frame_equal
+from sqlalchemy import Engine, text
+
+from analysis.records import load_results, load_run
+from analysis.report import round_charts
+from schemas.cli import main
+from schemas.database import open_database, transaction
+from tests.integration.finished_run import HOSTILE, RUN, write_finished_run
+
+
+@pytest.fixture
+def ledger(database_url: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Engine]:
+    monkeypatch.setenv("DATABASE_URL", database_url.replace("+psycopg", ""))
+    engine = open_database(database_url)
+    write_finished_run(engine)
+    yield engine
+    engine.dispose()
+
+
+def preceptor(*arguments: object) -> Result:
+    return CliRunner().invoke(main, [str(a) for a in arguments])
+
+
+def read_lines(path: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+
+
+def test_ledger_and_file_give_the_same_frames(ledger: Engine, tmp_path: Path) -> None:
+    path = tmp_path / "results.jsonl"
+    assert preceptor("results", RUN, "--out", path).exit_code == 0
+    with transaction(ledger) as connection:
+        live = load_run(connection, RUN)
+    kept = load_results(path)
+    for name in ("jobs", "critiques", "revisions", "preferences", "steps"):
+        columns = getattr(live.frames, name).columns
+        ordered = [getattr(side.frames, name).sort(columns) for side in (live, kept)]
+        assert_frame_equal(*ordered)
+    assert live.models == kept.models
+    assert live.constitution_digest == kept.constitution_digest is not None
+    assert [chart.jobs for chart in round_charts(live)] == [9, 4, 1]
+
+
+def test_results_account_for_every_job(ledger: Engine, tmp_path: Path) -> None:
+    shown = preceptor("results", RUN, "--out", tmp_path / "r.jsonl").stderr
+    assert "11 jobs written" in shown
+    assert "accounting: 11 submitted = 8 done + 2 failed + 1 cancelled" in shown
+
+
+def test_preference_export_accounts_for_every_label(ledger: Engine, tmp_path: Path) -> None:
+    out = tmp_path / "pairs.jsonl"
+    done = preceptor("export", RUN, "--format", "trl-preference", "--out", out)
+    assert done.exit_code == 0, done.output
+    rows = read_lines(out)
+    manifest = json.loads((tmp_path / "pairs.jsonl.manifest.json").read_text())
+    counts = manifest["counts"]
+    assert counts["exported"] == len(rows) == 9
+    assert counts["read"] == len(rows) + sum(counts["dropped"].values()) == 13
+    assert {k: v for k, v in counts["dropped"].items() if v} == dict.fromkeys(
+        ("unreadable", "tie", "rolled_back", "closing_label"), 1
+    )
+    assert all(row["margin"] > 0 for row in rows)
+    assert manifest["labels"]["flip_rate_between_orders"] == pytest.approx(2 / 12)
+    assert manifest["labels"]["self_judged_share"] == pytest.approx(12 / 13)
+    assert manifest["models"]["judge"] == ["scripted-1"]
+    assert "uncalibrated" in manifest["calibration"]
+
+
+def test_sft_export_holds_converged_and_improved_jobs(ledger: Engine, tmp_path: Path) -> None:
+    out = tmp_path / "sft.jsonl"
+    assert preceptor("export", RUN, "--format", "sft", "--out", out).exit_code == 0
+    assert [row["id"] for row in read_lines(out)] == ["converged", "two-rounds", "clean"]
+    keep = ("--keep", "improved")
+    assert preceptor("export", RUN, "--format", "sft", "--out", out, *keep).exit_code == 0
+    assert [row["id"] for row in read_lines(out)] == ["converged", "two-rounds"]
+
+
+def test_an_unwritable_export_says_so_and_leaves_nothing(ledger: Engine, tmp_path: Path) -> None:
+    out = tmp_path / "missing" / "pairs.jsonl"
+    failed = preceptor("export", RUN, "--format", "trl-preference", "--out", out)
+    assert failed.exit_code == 2
+    assert failed.stderr.startswith("error: cannot write")
+    assert list(tmp_path.glob("*.jsonl*")) == []
+
+
+def test_report_from_ledger_and_from_file(ledger: Engine, tmp_path: Path) -> None:
+    page, kept, again = (tmp_path / name for name in ("a.html", "r.jsonl", "b.html"))
+    assert preceptor("report", RUN, "--out", page, "--job", "two-rounds").exit_code == 0
+    assert preceptor("results", RUN, "--out", kept).exit_code == 0
+    assert preceptor("report", "--results", kept, "--out", again).exit_code == 0
+    html = page.read_text(encoding="utf-8")
+    assert "accounting: 11 submitted = 8 done + 2 failed + 1 cancelled" in html
+    assert HOSTILE not in html
+    assert "&lt;script&gt;" in html
+    assert "output_error" in html
+    assert "11 ended in this file = 8 done + 2 failed + 1 cancelled" in again.read_text()
+
+
+def test_report_wants_one_source(ledger: Engine, tmp_path: Path) -> None:
+    assert preceptor("report", "--out", tmp_path / "x.html").exit_code == 2
+    both = preceptor("report", RUN, "--results", "r.jsonl", "--out", tmp_path / "x.html")
+    assert "name either a RUN" in both.stderr
+
+
+@pytest.mark.parametrize("command", ["watch", "results", "report", "export"])
+def test_an_unknown_run_is_one_line(ledger: Engine, tmp_path: Path, command: str) -> None:
+    options = {"watch": [], "export": ["--format", "sft", "--out", tmp_path / "x"]}
+    failed = preceptor(command, "nobody", *options.get(command, ["--out", tmp_path / "x"]))
+    assert failed.exit_code == 2
+    assert "no run is called 'nobody'" in failed.stderr
+    assert not (tmp_path / "x").exists()
+
+
+def test_watch_without_a_terminal_prints_lines_and_the_equation(ledger: Engine) -> None:
+    done = preceptor("watch", RUN, "--until-done")
+    assert done.exit_code == 0
+    assert done.stdout.splitlines()[0].startswith("11/11 ended, 2 failed")
+    assert done.stdout.splitlines()[-1] == (
+        "accounting: 11 submitted = 8 done + 2 failed + 1 cancelled"
+    )
+    assert "2 jobs failed with output_error" in done.stderr
+
+
+def test_tables_of_another_version_are_refused(ledger: Engine) -> None:
+    with transaction(ledger) as connection:
+        connection.execute(text("UPDATE alembic_version SET version_num = '0000'"))
+    failed = preceptor("watch", RUN, "--until-done")
+    assert "preceptor migrate" in failed.stderr

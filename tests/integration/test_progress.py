@@ -1,0 +1,126 @@
+"""Counting a run: every number from rows that a real ledger holds."""
+
+from datetime import timedelta
+from uuid import UUID
+
+import pytest
+from sqlalchemy import func, insert, update
+
+from schemas.database import open_database, transaction
+from schemas.errors import ContractError
+from schemas.jobs import CritiqueJob, ImproveJob
+from schemas.progress import cancel_run, fetch_progress, list_runs, progress_of
+from schemas.routing import run_id_of
+from schemas.tables import JobRow, StepRow, WorkerRow
+from tests.integration.rows import open_jobs
+
+RUN = run_id_of("run")
+
+
+@pytest.fixture
+def ledger(database_url):
+    engine = open_database(database_url)
+    yield engine
+    engine.dispose()
+
+
+def change(engine, table, where, **values):
+    with transaction(engine) as connection:
+        connection.execute(update(table).where(where).values(**values))
+
+
+def progress(engine):
+    with transaction(engine) as connection:
+        return fetch_progress(connection, RUN)
+
+
+def end(engine, step_id, state, reason, *, code=None, **measures):
+    """Close a step and its job as a worker would leave them."""
+    with transaction(engine) as connection:
+        job_id = connection.execute(
+            update(StepRow)
+            .where(StepRow.id == step_id)
+            .values(state="done" if state == "done" else "failed", **measures)
+            .returning(StepRow.job_id)
+        ).scalar_one()
+        connection.execute(
+            update(JobRow)
+            .where(JobRow.id == job_id)
+            .values(state=state, stop_reason=reason, error_code=code, ended_at=func.now())
+        )
+
+
+def test_each_job_is_counted_once_by_state_stage_and_reason(ledger):
+    jobs = [ImproveJob(prompt=f"p{n}") for n in range(4)]
+    jobs += [CritiqueJob(prompt=f"p{n}", response="r") for n in range(3)]
+    steps = open_jobs(ledger, *jobs)
+    end(ledger, steps[0], "done", "completed", input_tokens=7, output_tokens=5, engine_s=0.5)
+    end(ledger, steps[1], "failed", "critic_failed", code="prompt_too_long", input_tokens=3)
+    end(ledger, steps[2], "failed", "critic_failed", code="engine_error", cost_usd=0.25)
+    change(ledger, StepRow, StepRow.id == steps[4], state="running")
+    found = progress(ledger)
+    assert (found.submitted, found.queued, found.done, found.failed) == (7, 4, 1, 2)
+    assert found.by_stage == {"0/respond": 1, "1/critique": 3}
+    assert found.by_stop_reason == {"completed": 1, "critic_failed": 2}
+    assert found.errors == {"prompt_too_long": 1, "engine_error": 1}
+    assert (found.input_tokens, found.output_tokens, found.steps_done) == (10, 5, 1)
+    assert (found.engine_s, found.cost_usd) == (0.5, 0.25)
+    (queue,) = found.queues
+    assert (queue.queue, queue.queued, queue.running) == ("gen.small", 3, 1)
+    assert found.accounting.endswith("7 submitted = 1 done + 2 failed + 0 cancelled + 4 open")
+
+
+def test_only_workers_seen_lately_are_live(ledger):
+    open_jobs(ledger, ImproveJob(prompt="p"))
+    with transaction(ledger) as connection:
+        for name, age_s in (("a", 0), ("b", 14), ("c", 16), ("d", 3_600)):
+            seen_at = func.now() - timedelta(seconds=age_s)
+            row = {"id": name, "queue": "gen.small", "slots": 3, "seen_at": seen_at}
+            connection.execute(insert(WorkerRow).values(**row))
+    (queue,) = progress(ledger).queues
+    assert (queue.live_workers, queue.live_slots) == (2, 6)
+
+
+def test_active_time_ends_with_the_last_job(ledger):
+    (step,) = open_jobs(ledger, ImproveJob(prompt="p"))
+    hour = func.now() - timedelta(hours=1)
+    change(ledger, JobRow, JobRow.run_id == RUN, accepted_at=hour)
+    assert progress(ledger).active_s >= 3_600
+    end(ledger, step, "done", "completed")
+    change(ledger, JobRow, JobRow.run_id == RUN, ended_at=hour + timedelta(seconds=90))
+    assert progress(ledger).active_s == pytest.approx(90, abs=1)
+
+
+def test_a_cancellation_leaves_alone_what_a_worker_holds_or_has_begun(ledger):
+    running, begun, _waiting = open_jobs(ledger, *(ImproveJob(prompt=f"p{n}") for n in range(3)))
+    with transaction(ledger) as connection:
+        for step, state in ((running, "running"), (begun, "queued")):
+            job_id = connection.execute(
+                update(StepRow)
+                .where(StepRow.id == step)
+                .values(state=state)
+                .returning(StepRow.job_id)
+            ).scalar_one()
+            connection.execute(update(JobRow).where(JobRow.id == job_id).values(state="running"))
+    with transaction(ledger) as connection:
+        assert cancel_run(connection, RUN) == 1
+    found = progress(ledger)
+    assert (found.state, found.running, found.cancelled) == ("cancelled", 2, 1)
+    assert found.by_stage == {"0/respond": 2}
+
+
+def test_an_unknown_run_and_an_empty_ledger(ledger):
+    with transaction(ledger) as connection:
+        assert list_runs(connection) == []
+        with pytest.raises(ContractError, match="no run"):
+            progress_of(connection, "none")
+        with pytest.raises(ContractError, match="no run"):
+            cancel_run(connection, UUID(int=1))
+
+
+def test_runs_are_listed_newest_first(ledger):
+    open_jobs(ledger, ImproveJob(prompt="p"), run_name="older")
+    open_jobs(ledger, ImproveJob(prompt="p"), ImproveJob(prompt="q"), run_name="newer")
+    with transaction(ledger) as connection:
+        listed = [(r.name, r.submitted, r.open, r.failed) for r in list_runs(connection)]
+    assert listed == [("newer", 2, 2, 0), ("older", 1, 1, 0)]

@@ -1,0 +1,64 @@
+"""Names, addresses and options of the producer package."""
+
+from datetime import UTC, datetime
+from importlib.metadata import version
+
+import pytest
+
+import schemas
+from producer.cli import default_run_name
+from producer.client import check_run_name
+from producer.doors import open_door
+from schemas.broker import celery_options, client_url
+from schemas.errors import ConfigError, ContractError
+from schemas.settings import Settings
+
+
+def test_the_version_is_the_installed_one():
+    assert schemas.__version__ == version("preceptor")
+
+
+@pytest.mark.parametrize("name", ["", "a b", "-a", "a/b", "a\n", "é", "a" * 129, None])
+def test_a_name_that_is_no_run_name_is_refused(name):
+    with pytest.raises(ContractError, match="a run's name"):
+        check_run_name(name)
+
+
+@pytest.mark.parametrize(
+    ("source", "name"),
+    [
+        ("data/my prompts.v2.jsonl", "my-prompts.v2-20260102T030405Z"),
+        ("-", "stdin-20260102T030405Z"),
+        ("ééé.csv", "run-20260102T030405Z"),
+        ("x" * 300 + ".csv", "x" * 100 + "-20260102T030405Z"),
+    ],
+)
+def test_the_default_run_name_comes_from_file_and_time(source, name):
+    assert default_run_name(source, datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)) == name
+    assert check_run_name(name) == name
+
+
+def test_without_any_server_the_client_says_what_to_set():
+    with pytest.raises(ConfigError, match="REDIS_URL"):
+        open_door(Settings())
+
+
+def test_the_broker_options_carry_the_prefix_and_no_pickle():
+    options = celery_options(Settings(redis_url="redis://h/0", key_prefix="mine:"))
+    assert options["broker_transport_options"]["global_keyprefix"] == "mine:"
+    assert options["accept_content"] == ["json"]
+    assert options["result_backend"] is None
+    assert options["task_default_priority"] == 6
+
+
+@pytest.mark.parametrize(
+    ("url", "expected"),
+    [
+        ("rediss://h:1/2", "rediss://h:1/2"),
+        ("redis+socket:///run/v.sock?virtual_host=3", "unix:///run/v.sock?db=3"),
+    ],
+)
+def test_the_broker_address_is_translated_for_redis_py(url, expected):
+    assert client_url(Settings(redis_url=url)) == expected
+    with pytest.raises(ConfigError, match="amqp"):
+        client_url(Settings(redis_url="amqp://h"))

@@ -1,0 +1,217 @@
+"""The intake worker's tasks: submissions, questions and cancellations that come over Redis.
+
+Each message is answered with one JSON list entry where the sender asked for it. A message that
+breaks its contract, whoever sent it, is answered and logged, never raised. No model is near.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+from uuid import UUID
+
+from celery import Celery, Task
+from redis import Redis
+from redis.exceptions import RedisError
+from sqlalchemy import Connection, Engine, select
+
+from schemas.admission import Entry, admit_jobs
+from schemas.broker import client_url
+from schemas.config import RunConfig
+from schemas.database import open_database, transaction
+from schemas.errors import ContractError, LedgerError, PreceptorError
+from schemas.messages import (
+    REPLY_TTL_S,
+    CancelMessage,
+    CancelReply,
+    ErrorReply,
+    QueryMessage,
+    QueryReply,
+    SubmitEnvelope,
+    SubmitReply,
+    parse_message,
+    read_entry,
+)
+from schemas.progress import cancel_run, progress_of
+from schemas.results import JobResult
+from schemas.routing import TASK_CANCEL, TASK_QUERY, TASK_SUBMIT, reply_key, run_id_of
+from schemas.settings import Settings
+from schemas.tables import JobRow
+
+logger = logging.getLogger(__name__)
+
+Payload = Mapping[str, Any]
+Reply = SubmitReply | QueryReply | CancelReply | ErrorReply
+
+_REQUEST_ID = re.compile(r"[A-Za-z0-9-]{8,64}")
+#: Seconds until a submission that met a dead ledger is tried again; it is never given up.
+RETRY_AFTER_S = 5
+_POOL_SIZE = 4
+
+
+@dataclass(frozen=True, slots=True)
+class Intake:
+    """What the tasks work with, opened once a process."""
+
+    database: Engine
+    redis: Redis
+    key_prefix: str
+
+
+def open_intake(settings: Settings) -> Intake:
+    """Connections of an intake worker; they connect on first use.
+
+    Raises:
+        ConfigError: No ledger or no broker is known.
+    """
+    return Intake(
+        open_database(settings.require_database_url(), pool_size=_POOL_SIZE),
+        Redis.from_url(client_url(settings), socket_connect_timeout=5, socket_timeout=15),
+        settings.key_prefix,
+    )
+
+
+def accept_submission(database: Engine, payload: Payload) -> SubmitReply:
+    """Record the jobs of a ``preceptor.submit`` message.
+
+    Raises:
+        ContractError: The message or its run does not fit; nothing was recorded.
+        LedgerError: The ledger is out of reach; nothing was recorded.
+    """
+    message = parse_message(SubmitEnvelope, payload)
+    if message.config is not None:
+        _check_portable(message.config)
+    entries = [_entry(raw, index) for index, raw in enumerate(message.jobs)]
+    with transaction(database) as connection:
+        return admit_jobs(connection, message.run, message.config, entries)
+
+
+def answer_query(database: Engine, payload: Payload) -> QueryReply:
+    """Answer a ``preceptor.query`` message.
+
+    Raises:
+        ContractError: The message does not fit, or there is no such run.
+        LedgerError: The ledger is out of reach.
+    """
+    message = parse_message(QueryMessage, payload)
+    with transaction(database) as connection:
+        if message.job_id is None:
+            return QueryReply(progress=progress_of(connection, message.run))
+        return QueryReply(result=_find_result(connection, message.run, message.job_id))
+
+
+def cancel(database: Engine, payload: Payload) -> CancelReply:
+    """Obey a ``preceptor.cancel`` message.
+
+    Raises:
+        ContractError: The message does not fit, or there is no such run.
+        LedgerError: The ledger is out of reach.
+    """
+    message = parse_message(CancelMessage, payload)
+    with transaction(database) as connection:
+        progress_of(connection, message.run)
+        return CancelReply(cancelled=cancel_run(connection, run_id_of(message.run)))
+
+
+Action = Callable[[Engine, Payload], Reply]
+ACTIONS: dict[str, Action] = {
+    TASK_SUBMIT: accept_submission,
+    TASK_QUERY: answer_query,
+    TASK_CANCEL: cancel,
+}
+
+
+def serve(intake: Intake, name: str, args: tuple[Any, ...], payload: Payload) -> Reply:
+    """Do what a message asks and answer it.
+
+    Raises:
+        LedgerError: A submission met a dead ledger and must be tried again; not answered yet.
+    """
+    try:
+        reply = _obey(intake.database, name, args, payload)
+    except LedgerError as error:
+        if name == TASK_SUBMIT:
+            raise
+        reply = ErrorReply(code=error.code, message=str(error))
+    except PreceptorError as error:
+        logger.warning("%s refused: %s", name, error)
+        reply = ErrorReply(code=error.code, message=str(error))
+    except Exception as error:
+        # A defect of ours. The sender must not wait for ever, and the worker must live on.
+        logger.exception("%s failed", name)
+        reply = ErrorReply(code=PreceptorError.code, message=f"the intake failed: {error!r}")
+    _answer(intake, payload.get("reply_to"), reply)
+    return reply
+
+
+def register(app: Celery, intake_source: Callable[[], Intake]) -> None:
+    """Add the three tasks to a Celery app.
+
+    Args:
+        app: The worker's app.
+        intake_source: Gives this process's ``Intake``; called for every message, so it caches.
+    """
+    for name in ACTIONS:
+        app.task(name=name, bind=True, max_retries=None)(_task_body(name, intake_source))
+
+
+def _task_body(name: str, intake_source: Callable[[], Intake]) -> Callable[..., None]:
+    # Any arguments are taken: a foreign sender's mistake must reach the contract check.
+    def body(task: Task, *args: Any, **payload: Any) -> None:
+        try:
+            serve(intake_source(), name, args, payload)
+        except LedgerError as error:
+            logger.warning("%s waits for the ledger: %s", name, error)
+            raise task.retry(exc=error, countdown=RETRY_AFTER_S) from error
+
+    return body
+
+
+def _obey(database: Engine, name: str, args: tuple[Any, ...], payload: Payload) -> Reply:
+    if args:
+        raise ContractError(f"{name}: send keyword arguments, not positional ones")
+    return ACTIONS[name](database, payload)
+
+
+def _entry(raw: Any, index: int) -> Entry:
+    try:
+        return read_entry(raw, where=f"jobs.{index}")
+    except ContractError as error:
+        return error
+
+
+def _check_portable(config: RunConfig) -> None:
+    if config.constitution.files:
+        raise ContractError(
+            "config.constitution.files: a message cannot name files of the intake worker; use a "
+            "shipped constitution, or submit to the ledger directly"
+        )
+
+
+def _find_result(connection: Connection, run: str, job_id: UUID) -> JobResult | None:
+    from schemas.histories import fetch_result
+
+    run_id = run_id_of(run)
+    known = select(JobRow.id).where(JobRow.id == job_id, JobRow.run_id == run_id)
+    if connection.execute(known).first() is None:
+        return None
+    return fetch_result(connection, run_id, job_id)
+
+
+def _answer(intake: Intake, reply_to: Any, reply: Reply) -> None:
+    if not isinstance(reply_to, str) or not _REQUEST_ID.fullmatch(reply_to):
+        return
+    key = reply_key(intake.key_prefix, reply_to)
+    body = json.dumps(reply.model_dump(mode="json"), ensure_ascii=False)
+    try:
+        with intake.redis.pipeline() as pipeline:
+            pipeline.rpush(key, body.encode())
+            pipeline.expire(key, REPLY_TTL_S)
+            pipeline.execute()
+    except RedisError as error:
+        # What was asked is done and committed; only the sender does not learn of it.
+        logger.warning("cannot answer request %s: %s", reply_to, error)
