@@ -1,0 +1,257 @@
+"""The batcher over a tiny deterministic computation: every request gets its own answer once."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from schemas.errors import EngineAborted, EngineError, EngineTimeout, EngineUnavailable
+from workers.engines import Distribution, Generation, Usage
+from workers.engines.batcher import Batcher
+from workers.engines.computation import Finished, Verb, Work
+
+MAX_ROWS = 3
+
+
+class Lost(Exception):
+    """Stands for a lost device."""
+
+
+@dataclass(frozen=True)
+class Ask:
+    """Identity of a request, the steps it takes, and where it raises."""
+
+    number: int
+    steps: int = 1
+    fails_in: str = ""
+
+
+class CountingComputation:
+    """Answers with the request's own number; a failing request fails the whole batch it is in."""
+
+    def __init__(self, gate: threading.Event | None = None) -> None:
+        self._rows: dict[Work, int] = {}
+        self._gate = gate
+        self.groups: list[list[str]] = []
+        self.most_rows = 0
+        self.finished_order: list[int] = []
+        self.is_closed = False
+
+    def start(self) -> None:
+        return None
+
+    def weigh(self, works: Sequence[Work]) -> list[Distribution]:
+        self._fail("weigh", works)
+        self.groups.append([work.group for work in works])
+        return [Distribution((work.payload.number, 0.0), 0.0, Usage(1)) for work in works]
+
+    def admissible(self, works: Sequence[Work]) -> int:
+        return min(len(works), MAX_ROWS - len(self._rows))
+
+    def admit(self, works: Sequence[Work]) -> Finished:
+        self._fail("admit", works)
+        self._rows.update({work: work.payload.steps for work in works})
+        self.most_rows = max(self.most_rows, len(self._rows))
+        return self._harvest()
+
+    def step(self) -> Finished:
+        if self._gate is not None:
+            self._gate.wait(20)
+        self._fail("step", list(self._rows))
+        for work in self._rows:
+            self._rows[work] -= 1
+        return self._harvest()
+
+    def evict(self, works: Iterable[Work]) -> None:
+        for work in works:
+            self._rows.pop(work, None)
+
+    def running(self) -> list[Work]:
+        return list(self._rows)
+
+    def is_fatal(self, error: Exception) -> bool:
+        return isinstance(error, Lost)
+
+    def close(self) -> None:
+        self.is_closed = True
+
+    def _harvest(self) -> Finished:
+        done = [work for work, left in self._rows.items() if left <= 0]
+        self.evict(done)
+        self.finished_order += [work.payload.number for work in done]
+        return [(w, Generation(str(w.payload.number), "stop", Usage(1, 1))) for w in done]
+
+    def _fail(self, where: str, works: Sequence[Work]) -> None:
+        for work in works:
+            if work.payload.fails_in == "device":
+                raise Lost("gone")
+            if work.payload.fails_in == where:
+                raise RuntimeError(f"request {work.payload.number} is bad")
+
+
+@contextmanager
+def batcher_on(computation: CountingComputation) -> Iterator[Batcher]:
+    batcher = Batcher(
+        computation, max_rows=MAX_ROWS, max_weigh_tokens=8, max_admit_tokens=4, name="test-engine"
+    )
+    try:
+        yield batcher
+    finally:
+        batcher.close()
+
+
+def work_of(verb: Verb, ask: Ask, group: str = "", deadline_s: float | None = None) -> Work:
+    deadline_at = None if deadline_s is None else time.monotonic() + deadline_s
+    return Work(verb, ask, tokens=1, group=group, deadline_at=deadline_at)
+
+
+def number_of(answer: Generation | Distribution) -> int:
+    return int(answer.text) if isinstance(answer, Generation) else int(answer.probabilities[0])
+
+
+def until(claim: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 20
+    while not claim():
+        assert time.monotonic() < deadline
+        time.sleep(0.001)
+
+
+calls = st.lists(
+    st.lists(
+        st.tuples(
+            st.sampled_from(["generate", "choose"]),
+            st.integers(0, 6),
+            st.sampled_from(["", "p", "q"]),
+            st.sampled_from(["", "", "", "", "weigh", "admit", "step"]),
+        ),
+        min_size=1,
+        max_size=4,
+    ),
+    max_size=12,
+)
+
+
+def _is_bad(verb: str, steps: int, fails_in: str) -> bool:
+    if verb == "choose":
+        return fails_in == "weigh"
+    return fails_in == "admit" or (fails_in == "step" and steps > 0)
+
+
+@settings(max_examples=60, deadline=None)
+@given(calls)
+def test_each_request_gets_its_own_answer_and_only_calls_with_a_bad_one_fail(drawn) -> None:
+    computation = CountingComputation()
+    numbers = iter(range(1, 1000))
+    with batcher_on(computation) as batcher, ThreadPoolExecutor(6) as threads:
+        futures = []
+        for call in drawn:
+            asks = [Ask(next(numbers), steps, fails) for _, steps, _, fails in call]
+            works = [
+                work_of(verb, ask, group)
+                for ask, (verb, _, group, _) in zip(asks, call, strict=True)
+            ]
+            is_bad = any(_is_bad(verb, steps, fails) for verb, steps, _, fails in call)
+            futures.append((threads.submit(batcher.run, works), asks, is_bad))
+        for future, asks, is_bad in futures:
+            if is_bad:
+                with pytest.raises(EngineError, match="is bad"):
+                    future.result(20)
+            else:
+                assert [number_of(a) for a in future.result(20)] == [a.number for a in asks]
+    assert computation.most_rows <= MAX_ROWS
+    assert all(len(set(groups)) == 1 for groups in computation.groups)
+    assert computation.is_closed
+
+
+def test_a_short_completion_overtakes_a_long_one_and_its_place_is_taken() -> None:
+    computation = CountingComputation()
+    with batcher_on(computation) as batcher:
+        steps = [50, 1, 1, 1, 1, 1]
+        batcher.run([work_of("generate", Ask(i, n)) for i, n in enumerate(steps)])
+    assert computation.finished_order == [1, 2, 3, 4, 5, 0]
+
+
+def test_siblings_are_weighed_together_and_strangers_are_not_mixed_in() -> None:
+    computation = CountingComputation()
+    with batcher_on(computation) as batcher:
+        groups = ["p", "q", "p", "p", "q"]
+        batcher.run([work_of("choose", Ask(i), group) for i, group in enumerate(groups)])
+    assert computation.groups == [["p", "p", "p"], ["q", "q"]]
+
+
+def test_a_passed_deadline_frees_the_caller_and_the_row_although_the_engine_is_stuck() -> None:
+    gate = threading.Event()
+    computation = CountingComputation(gate)
+    with batcher_on(computation) as batcher:
+        with pytest.raises(EngineTimeout):
+            batcher.run([work_of("generate", Ask(1, steps=9), deadline_s=0.02)])
+        gate.set()
+        assert number_of(batcher.run([work_of("generate", Ask(2))])[0]) == 2
+        until(lambda: not computation.running())
+        assert computation.finished_order == [2]
+        until(lambda: batcher.last_progress_s() == 0.0)
+
+
+def test_abort_ends_running_and_waiting_requests_and_refuses_new_ones() -> None:
+    gate = threading.Event()
+    computation = CountingComputation(gate)
+    with batcher_on(computation) as batcher, ThreadPoolExecutor(8) as threads:
+        futures = [
+            threads.submit(batcher.run, [work_of("generate", Ask(i, steps=5))]) for i in range(6)
+        ]
+        until(lambda: batcher.snapshot().queued + batcher.snapshot().running == 6)
+        batcher.abort_all("drain")
+        for future in futures:
+            with pytest.raises(EngineAborted, match="drain"):
+                future.result(20)
+        with pytest.raises(EngineAborted):
+            batcher.run([work_of("choose", Ask(9))])
+        gate.set()
+        until(lambda: not computation.running())
+    assert computation.finished_order == []
+
+
+def test_a_lost_device_fails_everybody_and_never_counts_as_progress() -> None:
+    with batcher_on(CountingComputation()) as batcher:
+        with pytest.raises(EngineUnavailable, match="restart"):
+            batcher.run([work_of("choose", Ask(1, fails_in="device"))])
+        with pytest.raises(EngineUnavailable):
+            batcher.run([work_of("generate", Ask(2))])
+        assert batcher.last_progress_s() == float("inf")
+
+
+def test_a_closed_engine_says_so() -> None:
+    with batcher_on(CountingComputation()) as batcher:
+        pass
+    with pytest.raises(EngineUnavailable):
+        batcher.run([work_of("generate", Ask(1))])
+
+
+def test_the_progress_clock_runs_while_a_step_is_stuck() -> None:
+    gate = threading.Event()
+    with batcher_on(CountingComputation(gate)) as batcher, ThreadPoolExecutor(1) as threads:
+        assert batcher.last_progress_s() == 0.0
+        future = threads.submit(batcher.run, [work_of("generate", Ask(1))])
+        until(lambda: batcher.last_progress_s() > 0.02)
+        gate.set()
+        future.result(20)
+        assert batcher.last_progress_s() == 0.0
+
+
+def test_counters_tell_tokens_and_batch_fill() -> None:
+    with batcher_on(CountingComputation()) as batcher:
+        batcher.run([work_of("generate", Ask(i, steps=2)) for i in range(MAX_ROWS)])
+        with pytest.raises(EngineError):
+            batcher.run([work_of("choose", Ask(9, fails_in="weigh"))])
+        seen = batcher.snapshot()
+    assert (seen.requests, seen.failures) == (3, 1)
+    assert (seen.input_tokens, seen.output_tokens) == (3, 3)
+    assert seen.batch_fill == 1.0

@@ -1,0 +1,216 @@
+"""The engine protocol: two verbs and ``close``, whatever model stands behind them.
+
+Engines know messages, tokens and probabilities. They know nothing of jobs, principles or the
+ledger. Batching lives behind the protocol: many threads call, one engine thread computes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from hashlib import sha256
+from typing import Literal, Protocol, runtime_checkable
+
+FinishReason = Literal["stop", "length"]
+Role = Literal["system", "user", "assistant"]
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """One turn handed to the model's chat template."""
+
+    role: Role
+    content: str
+
+
+@dataclass(frozen=True, slots=True)
+class Prompted:
+    """What every request holds.
+
+    Attributes:
+        messages: The conversation, ending with a user turn. The chat template adds the
+            beginning of the assistant's turn.
+        assistant_prefix: Text the assistant's turn already begins with; "" for none.
+        shared_prefix_chars: How many leading characters of the last message's content this
+            request shares, after identical earlier messages, with its siblings (the principles
+            of one response). 0 for none. Engines compute the shared part once.
+        deadline_s: Seconds, from submission, after which the engine gives up with
+            EngineTimeout; None for no limit.
+    """
+
+    messages: tuple[Message, ...]
+    assistant_prefix: str = ""
+    shared_prefix_chars: int = 0
+    deadline_s: float | None = None
+
+    @property
+    def prefix_key(self) -> str:
+        """Digest of the shared part: equal for siblings; "" where nothing is shared."""
+        if not self.shared_prefix_chars:
+            return ""
+        digest = sha256()
+        for message in self.messages[:-1]:
+            digest.update(f"{message.role}\x00{message.content}\x00".encode("utf-8", "replace"))
+        shared = self.messages[-1].content[: self.shared_prefix_chars]
+        digest.update(shared.encode("utf-8", "replace"))
+        return digest.hexdigest()
+
+
+@dataclass(frozen=True, slots=True)
+class GenerateRequest(Prompted):
+    """Ask for text.
+
+    Attributes:
+        max_tokens: Upper bound on tokens written, >= 1.
+        temperature: 0 means greedy.
+        top_p: Nucleus mass in (0, 1].
+        stop: Strings that end the completion; not part of the returned text.
+        seed: Seed of this request's own random stream; the answer at a given seed does not
+            depend on what else is in the batch, up to floating-point rounding.
+    """
+
+    max_tokens: int = 256
+    temperature: float = 0.0
+    top_p: float = 1.0
+    stop: tuple[str, ...] = ()
+    seed: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class ChooseRequest(Prompted):
+    """Ask for the distribution over a closed list of continuations of the assistant's turn.
+
+    Attributes:
+        choices: Two or more continuations, distinct, as they follow ``assistant_prefix``
+            literally (with their leading space where one is due).
+    """
+
+    choices: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """Tokens of one request. ``cached_tokens`` of ``input_tokens`` were computed once for all
+    siblings and not again for this one.
+    """
+
+    input_tokens: int = 0
+    output_tokens: int = 0
+    cached_tokens: int = 0
+
+    def __add__(self, other: Usage) -> Usage:
+        return Usage(
+            self.input_tokens + other.input_tokens,
+            self.output_tokens + other.output_tokens,
+            self.cached_tokens + other.cached_tokens,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Generation:
+    """Text of the completion only, without the prompt and without ``assistant_prefix``."""
+
+    text: str
+    finish_reason: FinishReason
+    usage: Usage = field(default_factory=Usage)
+
+
+@dataclass(frozen=True, slots=True)
+class Distribution:
+    """Answer to a ChooseRequest.
+
+    Attributes:
+        probabilities: One per choice, in the request's order, normalised to sum to 1.
+        outside_mass: Probability, in [0, 1], that the model would have continued with none of
+            the choices. Near 1 the normalised values mean little.
+    """
+
+    probabilities: tuple[float, ...]
+    outside_mass: float
+    usage: Usage = field(default_factory=Usage)
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """Counters of one engine since it started, for metrics.
+
+    Attributes:
+        requests: Requests answered.
+        failures: Requests that ended with an error of the engine; withdrawn ones not counted.
+        input_tokens: Prompt tokens of answered requests, cached ones included.
+        output_tokens: Tokens written.
+        cached_tokens: Prompt tokens that were not computed again.
+        steps: Decode steps.
+        step_rows: Sum over the steps of the rows in them; ``step_rows / steps`` is the mean batch.
+        max_rows: Most rows in one step.
+        busy_s: Seconds spent computing.
+        queued: Requests waiting now.
+        running: Requests in the batch now.
+    """
+
+    requests: int = 0
+    failures: int = 0
+    input_tokens: int = 0
+    output_tokens: int = 0
+    cached_tokens: int = 0
+    steps: int = 0
+    step_rows: int = 0
+    max_rows: int = 1
+    busy_s: float = 0.0
+    queued: int = 0
+    running: int = 0
+
+    @property
+    def batch_fill(self) -> float:
+        """Mean share, in [0, 1], of the rows a decode step could hold; 0 before the first."""
+        return self.step_rows / (self.steps * self.max_rows) if self.steps else 0.0
+
+
+@runtime_checkable
+class Engine(Protocol):
+    """What a worker needs of a model. Thread-safe: many tasks call at once.
+
+    Answers come in the order of the requests. One bad request fails its own call only.
+
+    Raises (both verbs):
+        PromptTooLong: A prompt does not fit the context.
+        EngineTimeout: A deadline passed.
+        EngineAborted: ``abort_all`` was called.
+        EngineUnavailable: The engine is closed or its back end is away.
+    """
+
+    @property
+    def model_name(self) -> str:
+        """What stands in the ledger as the model, e.g. ``smollm2-135m-instruct``."""
+        ...
+
+    @property
+    def context_tokens(self) -> int:
+        """Longest prompt plus completion, in tokens."""
+        ...
+
+    def generate(self, requests: Sequence[GenerateRequest]) -> list[Generation]:
+        """Write one completion per request."""
+        ...
+
+    def choose(self, requests: Sequence[ChooseRequest]) -> list[Distribution]:
+        """Weigh each request's choices: one prefill, no decoding."""
+        ...
+
+    def abort_all(self, reason: str) -> None:
+        """End every request in flight with EngineAborted and refuse new ones (drain)."""
+        ...
+
+    def last_progress_s(self) -> float:
+        """Seconds since the engine last finished a step, 0 while it has nothing to do and
+        infinity once it can never answer again (a lost CUDA context).
+        """
+        ...
+
+    def snapshot(self) -> Snapshot:
+        """Counters for metrics, cheap enough to read at every scrape."""
+        ...
+
+    def close(self) -> None:
+        """Free the model. Later calls raise EngineUnavailable."""
+        ...

@@ -1,0 +1,316 @@
+"""One engine thread between many task threads and one model.
+
+This room queues, groups, admits, isolates failures and keeps the clock. It knows no tensor and no
+tokenizer: what stands behind it is a ``Computation``, called from the engine thread only.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from concurrent.futures import InvalidStateError
+from typing import Any
+
+from schemas.errors import (
+    EngineAborted,
+    EngineError,
+    EngineTimeout,
+    EngineUnavailable,
+    PreceptorError,
+)
+from workers.engines import Distribution, Generation, Snapshot
+from workers.engines.computation import Computation, Finished, Verb, Work
+from workers.engines.counters import Counters
+
+
+class Batcher:
+    """Serve any number of calling threads from one engine thread.
+
+    Between two decode steps the thread answers one group of ``choose`` works and admits waiting
+    ``generate`` works, oldest first, while the budget lasts: a finished row leaves at once and a
+    new one takes its place, so that short completions never wait for long ones.
+    """
+
+    def __init__(
+        self,
+        computation: Computation,
+        *,
+        max_rows: int,
+        max_weigh_tokens: int,
+        max_admit_tokens: int,
+        name: str = "engine",
+    ) -> None:
+        """Start the engine thread.
+
+        Args:
+            computation: The model.
+            max_rows: Most rows of one step, for the counters.
+            max_weigh_tokens: Most prompt tokens of one ``weigh`` call (one work always goes).
+            max_admit_tokens: Most tokens admitted between two steps (one work always goes), so
+                that running rows are not held up by a long queue of prompts.
+            name: Name of the thread.
+        """
+        self._computation = computation
+        self._max_weigh_tokens = max_weigh_tokens
+        self._max_admit_tokens = max_admit_tokens
+        self._counters = Counters(max_rows)
+        self._changed = threading.Condition()
+        self._waiting: dict[Verb, deque[Work]] = {"choose": deque(), "generate": deque()}
+        self._in_flight: set[Work] = set()
+        self._refusal: Callable[[], EngineError] | None = None
+        self._closing = False
+        self._broken = False
+        self._progress_at = time.monotonic()
+        self._thread = threading.Thread(target=self._run, name=name, daemon=True)
+        self._thread.start()
+
+    def run(self, works: Sequence[Work]) -> list[Any]:
+        """Queue works together and wait for all their answers, in order.
+
+        Raises:
+            EngineError: The first failure among them; the others are withdrawn.
+        """
+        self._submit(works)
+        try:
+            return [self._wait(work) for work in works]
+        finally:
+            for work in works:
+                work.future.cancel()
+
+    def abort_all(self, reason: str) -> None:
+        """End everything in flight with EngineAborted and refuse what comes later."""
+        self._refuse(lambda: EngineAborted(f"the engine withdrew its requests: {reason}"))
+
+    def last_progress_s(self) -> float:
+        """Seconds since the last finished step; 0 when idle, infinity when broken."""
+        with self._changed:
+            if self._broken:
+                return float("inf")
+            return time.monotonic() - self._progress_at if self._in_flight else 0.0
+
+    def snapshot(self) -> Snapshot:
+        """The counters now."""
+        with self._changed:
+            queued = sum(len(queue) for queue in self._waiting.values())
+            return self._counters.snapshot(queued, max(0, len(self._in_flight) - queued))
+
+    def close(self, timeout_s: float = 10.0) -> None:
+        """Refuse everything from now on and let the thread free the model."""
+        with self._changed:
+            self._closing = True
+        self._refuse(lambda: EngineUnavailable("the engine is closed; start the worker again"))
+        if threading.current_thread() is not self._thread:
+            self._thread.join(timeout_s)
+
+    def _submit(self, works: Sequence[Work]) -> None:
+        with self._changed:
+            if self._refusal is not None:
+                raise self._refusal()
+            if not self._in_flight:
+                self._progress_at = time.monotonic()
+            for work in works:
+                self._waiting[work.verb].append(work)
+                self._in_flight.add(work)
+            self._changed.notify_all()
+
+    def _wait(self, work: Work) -> Any:
+        # The deadline is kept by the caller: a stuck engine thread cannot hold its callers.
+        remaining_s = None if work.deadline_at is None else work.deadline_at - time.monotonic()
+        try:
+            return work.future.result(None if remaining_s is None else max(0.0, remaining_s))
+        except TimeoutError as error:
+            raise EngineTimeout(
+                "the engine did not answer before the request's deadline; allow more time or "
+                "smaller batches"
+            ) from error
+
+    def _refuse(self, refusal: Callable[[], EngineError]) -> None:
+        with self._changed:
+            self._refusal = refusal
+            for queue in self._waiting.values():
+                queue.clear()
+            in_flight, self._in_flight = self._in_flight, set()
+            self._changed.notify_all()
+        for work in in_flight:
+            _settle(work, refusal())
+
+    def _run(self) -> None:
+        try:
+            self._computation.start()
+            while self._await_work():
+                started_s = time.monotonic()
+                self._turn()
+                self._counters.busy(time.monotonic() - started_s)
+        except Exception as error:
+            self._break(error)
+        self._computation.close()
+
+    def _break(self, error: Exception) -> None:
+        """Nothing can be computed any more: say so to every caller, now and later."""
+        with self._changed:
+            self._broken = True
+        message = f"the engine stopped and the worker has to restart: {_described(error)}"
+        self._refuse(lambda: EngineUnavailable(message))
+
+    def _await_work(self) -> bool:
+        with self._changed:
+            while not self._closing and not self._has_work():
+                self._changed.wait()
+            return not self._closing
+
+    def _has_work(self) -> bool:
+        return any(self._waiting.values()) or bool(self._computation.running())
+
+    def _turn(self) -> None:
+        """One round: drop what nobody waits for, one choose group, admissions, one step."""
+        self._computation.evict([w for w in self._computation.running() if w.is_over])
+        if group := self._take_group():
+            self._weigh(group)
+        if admitted := self._take_admissions():
+            self._admit(admitted)
+        if rows := len(self._computation.running()):
+            self._counters.step(rows)
+            self._step()
+        self._tick()
+
+    def _take_group(self) -> list[Work]:
+        """The oldest choose work and the siblings that wait with it."""
+        with self._changed:
+            queue = self._drop_over("choose")
+            if not queue:
+                return []
+            group, tokens = [queue[0]], queue[0].tokens
+            # Siblings cost little beyond their prefix; strangers cost all their tokens.
+            limit = self._max_weigh_tokens if group[0].group else self._max_admit_tokens
+            for work in list(queue)[1:]:
+                if work.group == group[0].group and tokens + work.tokens <= limit:
+                    group.append(work)
+                    tokens += work.tokens
+            taken = set(group)
+            self._waiting["choose"] = deque(work for work in queue if work not in taken)
+            return group
+
+    def _take_admissions(self) -> list[Work]:
+        """The oldest generate works that fit; strictly in order, so that none starves."""
+        with self._changed:
+            queue = self._drop_over("generate")
+            leading: list[Work] = []
+            tokens = 0
+            for work in queue:
+                tokens += work.tokens
+                if leading and tokens > self._max_admit_tokens:
+                    break
+                leading.append(work)
+            count = self._computation.admissible(leading) if leading else 0
+            return [queue.popleft() for _ in range(count)]
+
+    def _drop_over(self, verb: Verb) -> deque[Work]:
+        queue = self._waiting[verb]
+        over = [work for work in queue if work.is_over]
+        if over:
+            self._in_flight.difference_update(over)
+            self._waiting[verb] = queue = deque(work for work in queue if not work.is_over)
+        return queue
+
+    def _weigh(self, group: Sequence[Work]) -> None:
+        try:
+            answers = self._computation.weigh(group)
+        except Exception as error:
+            self._isolate(error, group, self._weigh)
+        else:
+            for work, answer in zip(group, answers, strict=True):
+                self._finish(work, answer)
+        self._tick()
+
+    def _admit(self, works: Sequence[Work]) -> None:
+        try:
+            finished = self._computation.admit(works)
+        except Exception as error:
+            self._isolate(error, works, self._admit)
+        else:
+            self._finish_all(finished)
+        self._tick()
+
+    def _step(self) -> None:
+        try:
+            self._finish_all(self._computation.step())
+        except Exception as error:
+            self._raise_fatal(error)
+            suspects = self._evict_all()
+            for work in suspects:
+                self._run_alone(work)
+        self._tick()
+
+    def _isolate(
+        self, error: Exception, works: Sequence[Work], again: Callable[[Sequence[Work]], None]
+    ) -> None:
+        """After a failed batch: try each work by itself; a work that fails alone is the culprit."""
+        self._raise_fatal(error)
+        if len(works) == 1:
+            self._finish(works[0], _translated(error))
+            return
+        for work in works:
+            again([work])
+
+    def _run_alone(self, work: Work) -> None:
+        """Decode one suspect from its beginning, with nobody beside it."""
+        try:
+            finished = self._computation.admit([work])
+            while not finished and not work.is_over:
+                finished = self._computation.step()
+                self._tick()
+            self._finish_all(finished)
+        except Exception as error:
+            self._raise_fatal(error)
+            self._finish(work, _translated(error))
+        self._evict_all()
+
+    def _evict_all(self) -> list[Work]:
+        running = self._computation.running()
+        self._computation.evict(running)
+        return running
+
+    def _raise_fatal(self, error: Exception) -> None:
+        if self._computation.is_fatal(error):
+            raise error
+
+    def _finish_all(self, finished: Finished) -> None:
+        for work, generation in finished:
+            self._finish(work, generation)
+
+    def _finish(self, work: Work, answer: Generation | Distribution | PreceptorError) -> None:
+        with self._changed:
+            self._in_flight.discard(work)
+            if not work.is_over:
+                self._counters.finished(answer)
+        _settle(work, answer)
+
+    def _tick(self) -> None:
+        with self._changed:
+            self._progress_at = time.monotonic()
+            self._in_flight.difference_update([w for w in self._in_flight if w.is_over])
+
+
+def _settle(work: Work, answer: Generation | Distribution | PreceptorError) -> None:
+    try:
+        if isinstance(answer, PreceptorError):
+            work.future.set_exception(answer)
+        else:
+            work.future.set_result(answer)
+    except InvalidStateError:
+        # Its caller gave up, or abort_all came first.
+        return
+
+
+def _translated(error: Exception) -> PreceptorError:
+    if isinstance(error, PreceptorError):
+        return error
+    failure = EngineError(f"the engine failed on this request alone: {_described(error)}")
+    failure.__cause__ = error
+    return failure
+
+
+def _described(error: Exception) -> str:
+    return f"{type(error).__name__}: {error}"

