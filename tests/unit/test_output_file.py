@@ -1,0 +1,62 @@
+"""A file appears whole or not at all."""
+
+import errno
+import os
+from pathlib import Path
+
+import pytest
+
+from analysis.output_file import output_file
+from schemas.errors import ConfigError
+
+
+def test_a_file_appears_when_it_is_whole(tmp_path: Path) -> None:
+    target = tmp_path / "out.jsonl"
+    with output_file(target) as writer:
+        writer.write("é\n")
+        assert not target.exists()
+    assert target.read_text(encoding="utf-8") == "é\n"
+    assert writer.lines == 1
+    assert [p.name for p in tmp_path.iterdir()] == ["out.jsonl"]
+
+
+def test_a_failure_leaves_the_old_file(tmp_path: Path) -> None:
+    target = tmp_path / "out.jsonl"
+    target.write_text("old")
+
+    def fail_midway() -> None:
+        with output_file(target) as writer:
+            writer.write("half")
+            raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        fail_midway()
+    assert target.read_text() == "old"
+    assert [p.name for p in tmp_path.iterdir()] == ["out.jsonl"]
+
+
+def test_a_full_disk_is_a_clear_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(descriptor: int) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "fsync", full)
+    with (
+        pytest.raises(ConfigError, match="No space left on device; nothing was left behind"),
+        output_file(tmp_path / "out.jsonl") as writer,
+    ):
+        writer.write("text")
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("name", ["missing/out.jsonl", "."])
+def test_an_impossible_path_is_a_clear_error(tmp_path: Path, name: str) -> None:
+    with pytest.raises(ConfigError, match="cannot write"), output_file(tmp_path / name):
+        pytest.fail("there is nothing to write to")
+
+
+def test_others_may_read_as_the_umask_allows(tmp_path: Path) -> None:
+    with output_file(tmp_path / "out") as writer:
+        writer.write("x")
+    mask = os.umask(0)
+    os.umask(mask)
+    assert (tmp_path / "out").stat().st_mode & 0o777 == 0o666 & ~mask

@@ -1,0 +1,200 @@
+"""Strict reading of what a model wrote.
+
+Only the completion is read, never the prompt. What cannot be read is an OutputError that carries
+the raw text; nothing here guesses, and nothing falls back to a default.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import Literal, cast
+
+from schemas.constitution import SeverityLevel
+from schemas.errors import OutputError
+from workers.fences import strip_fences
+from workers.revision_check import (
+    FinishReason,
+    RevisionCheck,
+    RevisionOutcome,
+    check_revision,
+    response_digest,
+)
+
+__all__ = [
+    "MAX_SUGGESTIONS",
+    "FinishReason",
+    "ParsedCritique",
+    "RevisionCheck",
+    "RevisionOutcome",
+    "Verdict",
+    "check_revision",
+    "parse_critique",
+    "parse_severity",
+    "parse_verdict",
+    "response_digest",
+]
+
+Verdict = Literal["A", "B", "tie"]
+
+MAX_SUGGESTIONS = 5
+
+_LIST_ITEM = re.compile(r"^\s*(?:[-*\u2022\u2013]|\d{1,2}[.)])\s+(?P<item>\S.*)$")
+_SUGGESTIONS_HEADING = re.compile(r"^[\W_]*suggestions?(?: for [\w ]{1,60})?[\W_]*$", re.IGNORECASE)
+_HEADING = re.compile(r"^[\W_]*critique[\W_]*:[\W_]*", re.IGNORECASE)
+_SENTENCE_END = re.compile(r"[.!?\u2026][\"'\u201d\u2019)\]*]*(?=\s|$)|[\u3002\uff01\uff1f]")
+_NO_SENTENCE_END = re.compile(r"(?:(?:^|\n)\s*\d{1,2}|\be\.g|\bi\.e|\bvs)\.$", re.IGNORECASE)
+
+
+@dataclass(frozen=True, slots=True)
+class ParsedCritique:
+    """A critique as read from a completion.
+
+    Attributes:
+        text: What falls short, without the suggestions.
+        suggestions: At most five, in the model's order.
+        truncated: The completion was cut off and its unfinished end dropped.
+    """
+
+    text: str
+    suggestions: tuple[str, ...] = ()
+    truncated: bool = False
+
+
+def parse_critique(text: str, finish_reason: FinishReason) -> ParsedCritique:
+    """Read a critique and its suggestions.
+
+    Args:
+        text: The completion only.
+        finish_reason: ``length`` where the token limit cut it off: it is then read up to its
+            last full sentence.
+
+    Raises:
+        OutputError: Nothing was written, or it was cut off within the first sentence.
+    """
+    cut_off = finish_reason == "length"
+    kept = strip_fences(_to_last_sentence(text) if cut_off else text).strip()
+    if not _has_words(kept):
+        problem = "was cut off within its first sentence" if cut_off else "is empty"
+        raise OutputError(f"the critique {problem}", raw=text)
+    prose, suggestions = _split_suggestions(_HEADING.sub("", kept, count=1))
+    return ParsedCritique(prose or kept, suggestions[:MAX_SUGGESTIONS], truncated=cut_off)
+
+
+def _split_suggestions(text: str) -> tuple[str, tuple[str, ...]]:
+    lines = text.splitlines()
+    headings = [i for i, line in enumerate(lines) if _SUGGESTIONS_HEADING.match(line)]
+    start = headings[-1] if headings else 0
+    prose = list(lines[:start])
+    suggestions: list[str] = []
+    for line in lines[start + len(headings[:1]) :]:
+        if found := _LIST_ITEM.match(line):
+            suggestions.append(found["item"].strip())
+        else:
+            prose.append(line)
+    return "\n".join(prose).strip(), tuple(suggestions)
+
+
+def _to_last_sentence(text: str) -> str:
+    ends = [
+        found.end()
+        for found in _SENTENCE_END.finditer(text)
+        if not _NO_SENTENCE_END.search(text, max(0, found.end() - 12), found.end())
+    ]
+    return text[: ends[-1]] if ends else ""
+
+
+def _has_words(text: str) -> bool:
+    return any(character.isalnum() for character in text)
+
+
+# "unsafe" holds "safe" and "cities" holds "tie": a value is compared whole, never searched for.
+# Both are matched against one line at a time: across lines they would take quadratic time.
+_VERDICT_FIELD = re.compile(
+    r"[\W_]*(?:verdict|winner|preference|(?:better|preferred) (?:response|output|one)"
+    r"|(?:final )?answer)[\W_]*[:=](?P<value>.*)",
+    re.IGNORECASE,
+)
+_SEVERITY_FIELD = re.compile(
+    r"[\W_]*(?:severity|(?:final )?answer)[\W_]*[:=](?P<value>.*)", re.IGNORECASE
+)
+_VERDICT_VALUE = re.compile(
+    r"(?:(?i:response|output|answer|option)\s+)?(?:(?P<label>[AB])|\((?P<bracketed>[ABab])\))"
+    r"(?i: is better)?|(?i:tie|tied|equal)"
+)
+_VERDICT_SENTENCE = re.compile(
+    r"(?:^|[.!?:,\n]|\b(?:therefore|thus|so|hence|overall|conclusion)\b,?)[*_\s]{0,8}"
+    r"(?:response|output)\s+\(?(?P<label>[AB])\)?[*_]*\s+is\s+(?:the\s+)?(?:clearly\s+)?better"
+    r"(?:\s+(?:response|output|one))?[*_]{0,3}(?=\s*(?:[.!\n]|$)|,?\s+(?:because|since|as|than)\b)",
+    re.IGNORECASE,
+)
+_SEVERITY_VALUE = re.compile(
+    r"(?:\(?(?P<letter>[A-D])\)?)?[.:)\s]*(?i:(?P<word>none|minor|moderate|severe))?"
+)
+_LETTER_LEVEL = dict(zip("ABCD", SeverityLevel, strict=True))
+
+
+def parse_verdict(text: str, finish_reason: FinishReason = "stop") -> Verdict:
+    """Read which response is better, from an engine that gives no probabilities.
+
+    Read are, the last one winning: a line ``Verdict: A``; a sentence ``Response A is better.``;
+    or a completion that is nothing but ``A``, ``B`` or ``tie``.
+
+    Raises:
+        OutputError: None of these stands there, the last one names no choice, or the
+            completion was cut off, so that its last word is unknown.
+    """
+    _refuse_cut_off("verdict", text, finish_reason)
+    fields = _fields(_VERDICT_FIELD, text)
+    sentences = [(m.start("label"), m["label"].upper()) for m in _VERDICT_SENTENCE.finditer(text)]
+    value = _bare(max(fields + sentences, default=(0, text))[1])
+    found = _VERDICT_VALUE.fullmatch(value)
+    if found is None:
+        raise OutputError("the verdict is none of A, B and tie", raw=text)
+    label = found["label"] or found["bracketed"]
+    return cast(Verdict, label.upper()) if label else "tie"
+
+
+def parse_severity(text: str, finish_reason: FinishReason = "stop") -> SeverityLevel:
+    """Read a severity, from an engine that gives no probabilities.
+
+    Read are, the last one winning: a line ``Severity: minor`` or ``Answer: B``, or a completion
+    that is nothing but one of the four words or of the letters that the question gives them.
+
+    Raises:
+        OutputError: Neither stands there, the last one names no level or two, or the completion
+            was cut off.
+    """
+    _refuse_cut_off("severity", text, finish_reason)
+    fields = _fields(_SEVERITY_FIELD, text)
+    found = _SEVERITY_VALUE.fullmatch(_bare(fields[-1][1] if fields else text))
+    named = set() if found is None else _named_levels(found["letter"], found["word"])
+    if len(named) != 1:
+        levels = ", ".join(level.value for level in SeverityLevel)
+        raise OutputError(f"the severity is none of {levels}", raw=text)
+    return named.pop()
+
+
+def _named_levels(letter: str | None, word: str | None) -> set[SeverityLevel]:
+    levels = {_LETTER_LEVEL[letter]} if letter else set()
+    return levels | ({SeverityLevel(word.lower())} if word else set())
+
+
+def _fields(pattern: re.Pattern[str], text: str) -> list[tuple[int, str]]:
+    """(place in the text, value) of each line that is a field."""
+    found: list[tuple[int, str]] = []
+    place = 0
+    for line in text.split("\n"):
+        if match := pattern.fullmatch(line.rstrip("\r")):
+            found.append((place, match["value"]))
+        place += len(line) + 1
+    return found
+
+
+def _refuse_cut_off(what: str, text: str, finish_reason: FinishReason) -> None:
+    if finish_reason == "length":
+        raise OutputError(f"the {what} was cut off; allow the judge more tokens", raw=text)
+
+
+def _bare(value: str) -> str:
+    return value.strip().strip("\"'\u201c\u201d*_`[].,;:! \t").strip()

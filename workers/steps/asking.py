@@ -1,0 +1,116 @@
+"""One step's talk with the engine: seeds, deadlines, and a tally of what it costs."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from hashlib import sha256
+from typing import Any
+
+from schemas.config import ModelConfig, Sampling
+from workers.engines import (
+    ChooseRequest,
+    Distribution,
+    Engine,
+    GenerateRequest,
+    Generation,
+    Usage,
+)
+from workers.ledger import ClaimedStep
+from workers.prompts import Rendered
+
+
+class Asking:
+    """Asks on behalf of one step and remembers tokens, seconds and prompt versions.
+
+    Args:
+        engine: The worker's engine.
+        step: The step asked for.
+    """
+
+    def __init__(self, engine: Engine, step: ClaimedStep) -> None:
+        self.engine = engine
+        self.step = step
+        self.usage = Usage()
+        self.engine_s = 0.0
+        self._versions: dict[str, None] = {}
+
+    def seed(self, *parts: object) -> int:
+        """A seed in [0, 2**31) of its own for each question, the same on every attempt.
+
+        Depends on the run's seed and the job's content; not on file order, worker or batch.
+        """
+        step = self.step
+        named = (step.seed, step.content_key, step.round, step.revision_try, step.kind, *parts)
+        digest = sha256("/".join(str(part) for part in named).encode()).digest()
+        return int.from_bytes(digest[:4], "big") & 0x7FFF_FFFF
+
+    def generate(
+        self, prompts: Sequence[Rendered], sampling: Sampling, seeds: Sequence[int]
+    ) -> list[Generation]:
+        """Write one text per prompt, all in one call."""
+        requests = [
+            GenerateRequest(
+                messages=prompt.messages,
+                assistant_prefix=prompt.assistant_prefix,
+                shared_prefix_chars=prompt.shared_prefix_chars,
+                deadline_s=sampling.deadline_s,
+                max_tokens=sampling.max_tokens,
+                temperature=sampling.temperature,
+                top_p=sampling.top_p,
+                seed=seed,
+            )
+            for prompt, seed in zip(prompts, seeds, strict=True)
+        ]
+        started = time.monotonic()
+        answers = self.engine.generate(requests) if requests else []
+        self._count(prompts, [answer.usage for answer in answers], started)
+        return answers
+
+    def choose(self, prompts: Sequence[Rendered], choices: tuple[str, ...]) -> list[Distribution]:
+        """Weigh the same choices after each prompt, all in one call."""
+        requests = [
+            ChooseRequest(
+                messages=prompt.messages,
+                assistant_prefix=prompt.assistant_prefix,
+                shared_prefix_chars=prompt.shared_prefix_chars,
+                choices=choices,
+            )
+            for prompt in prompts
+        ]
+        started = time.monotonic()
+        answers = self.engine.choose(requests)
+        self._count(prompts, [answer.usage for answer in answers], started)
+        return answers
+
+    def _count(self, prompts: Sequence[Rendered], usages: Sequence[Usage], started: float) -> None:
+        self.engine_s += time.monotonic() - started
+        self._versions.update(dict.fromkeys(prompt.prompt_version for prompt in prompts))
+        for usage in usages:
+            self.usage += usage
+
+    def measures(self) -> dict[str, Any]:
+        """Columns of the step's row."""
+        model: ModelConfig = self.step.config.models[
+            getattr(self.step.config.roles, self.step.role)
+        ]
+        usage = self.usage
+        return {
+            "model": self.engine.model_name,
+            "prompt_version": " ".join(self._versions) or None,
+            "input_tokens": usage.input_tokens,
+            "output_tokens": usage.output_tokens,
+            "cached_tokens": usage.cached_tokens,
+            "engine_s": self.engine_s,
+            "cost_usd": (
+                usage.input_tokens * model.input_usd_per_1k_tokens
+                + usage.output_tokens * model.output_usd_per_1k_tokens
+            )
+            / 1000,
+        }
+
+
+def warmer(sampling: Sampling, retry_temperature: float) -> Sampling:
+    """Sampling for another try: greedy decoding would only repeat what was refused."""
+    temperature = max(sampling.temperature, retry_temperature)
+    return sampling.model_copy(update={"temperature": temperature})

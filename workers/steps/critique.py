@@ -1,0 +1,238 @@
+"""Critique: the severity of every principle asked for, then text where it matters.
+
+Severities come from the distribution over four words, all principles over one shared prefix:
+one prefill, no decoding, nothing to parse. Text is written only for findings that a revision
+will read, which is what makes the loop cheap.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+from uuid import uuid5
+
+from schemas.constitution import LEVEL_SEVERITY, Principle, SeverityLevel
+from schemas.errors import OutputError
+from schemas.jobs import ImproveJob
+from workers.engines import Distribution, Generation
+from workers.ledger import ClaimedStep, StepOutcome
+from workers.parsing import parse_critique, response_digest
+from workers.policy import (
+    CritiqueRecord,
+    Finding,
+    NextStep,
+    current_response,
+    decide,
+    weight_of,
+)
+from workers.prompts import (
+    SEVERITY_CHOICES,
+    CritiqueTemplate,
+    render_critique,
+    render_severity,
+)
+from workers.steps.asking import Asking, warmer
+
+LEVELS = tuple(SeverityLevel)
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """A critique text, or, where it could not be read, only its raw form."""
+
+    text: str | None
+    suggestions: tuple[str, ...]
+    raw: str
+    finish_reason: str
+    seed: int
+
+
+def critique(step: ClaimedStep, asking: Asking) -> StepOutcome:
+    """Judge the current response by this round's principles."""
+    response = current_response(step.history, step.config.policy)
+    if response is None:
+        raise ValueError(f"step {step.id}: nothing to critique")
+    principles = principles_of(step)
+    if step.config.policy.severity == "after_critique":
+        written = _write(step, asking, response, principles)
+        distributions = _severities(step, asking, response, principles, written)
+    else:
+        distributions = _severities(step, asking, response, principles, {})
+        wanted = _worth_text(step, principles, distributions)
+        written = _write(step, asking, response, wanted)
+    return _outcome(step, asking, response, principles, distributions, written)
+
+
+def principles_of(step: ClaimedStep) -> tuple[Principle, ...]:
+    """The principles this round asks: all, or the one drawn, or at the end all drawn ones."""
+    policy = step.config.policy
+    constitution = step.constitution
+    if policy.method == "full":
+        return constitution.principles
+    if step.round <= policy.max_rounds:
+        return constitution.draw(step.seed, f"{step.content_key}/{step.round}")
+    drawn = {f.principle for record in step.history.critiques for f in record.findings}
+    return tuple(p for p in constitution.principles if p.name in drawn)
+
+
+def _severities(
+    step: ClaimedStep,
+    asking: Asking,
+    response: str,
+    principles: Sequence[Principle],
+    written: Mapping[str, Written],
+) -> list[Distribution]:
+    prompts = []
+    for principle in principles:
+        text = written[principle.name].text if principle.name in written else None
+        prompts.append(render_severity(step.job.turns, response, principle, text))
+    return asking.choose(prompts, SEVERITY_CHOICES)
+
+
+def severity_of(distribution: Distribution, max_outside_mass: float) -> float | None:
+    """Expected severity in [0, 0.9]; None (invalid) where the critic said none of the words."""
+    if not distribution.outside_mass <= max_outside_mass:  # NaN must not pass
+        return None
+    weighted = zip(distribution.probabilities, LEVELS, strict=True)
+    expected = sum(p * LEVEL_SEVERITY[level] for p, level in weighted)
+    return expected if expected == expected else None
+
+
+def _worth_text(
+    step: ClaimedStep, principles: Sequence[Principle], distributions: Sequence[Distribution]
+) -> list[Principle]:
+    """Findings that somebody will read, worst first, up to the limit.
+
+    In a loop only a revision reads them: where the severities already end it, no text is paid.
+    """
+    policy = step.config.policy
+    if not _leads_to_revision(step, principles, distributions):
+        return []
+    found: list[tuple[float, int, Principle]] = []
+    for principle, distribution in zip(principles, distributions, strict=True):
+        severity = severity_of(distribution, policy.max_outside_mass)
+        if severity is not None and severity > policy.revise_above:
+            found.append((-severity, len(found), principle))
+    return [principle for _, _, principle in sorted(found)[: policy.max_critique_texts]]
+
+
+def _leads_to_revision(
+    step: ClaimedStep, principles: Sequence[Principle], distributions: Sequence[Distribution]
+) -> bool:
+    if not isinstance(step.job, ImproveJob):
+        return True
+    most = step.config.policy.max_outside_mass
+    findings = tuple(
+        _finding(principle, severity_of(distribution, most), None)
+        for principle, distribution in zip(principles, distributions, strict=True)
+    )
+    history = step.history.add(critique=CritiqueRecord(step.round, findings))
+    decision = decide(history, step.config.policy)
+    return isinstance(decision, NextStep) and decision.kind == "revise"
+
+
+def _write(
+    step: ClaimedStep, asking: Asking, response: str, principles: Sequence[Principle]
+) -> dict[str, Written]:
+    """Critique texts by principle; an unreadable one is asked again with a new seed."""
+    sampled = step.config.policy.method == "sampled"
+    template: CritiqueTemplate = "sampled" if sampled else "principle"
+    sampling = step.config.sampling.critique
+    written: dict[str, Written] = {}
+    missing = list(principles)
+    for attempt in range(step.config.policy.output_tries):
+        prompts = [render_critique(step.job.turns, response, p, template) for p in missing]
+        seeds = [asking.seed("critique", p.name, attempt) for p in missing]
+        answers = asking.generate(prompts, sampling, seeds)
+        for principle, answer, seed in zip(missing, answers, seeds, strict=True):
+            written[principle.name] = _read(answer, seed)
+        missing = [p for p in missing if written[p.name].text is None]
+        if not missing:
+            break
+        sampling = warmer(sampling, step.config.sampling.retry_temperature)
+    return written
+
+
+def _read(answer: Generation, seed: int) -> Written:
+    try:
+        parsed = parse_critique(answer.text, answer.finish_reason)
+    except OutputError:
+        return Written(None, (), answer.text, answer.finish_reason, seed)
+    return Written(parsed.text, parsed.suggestions, answer.text, answer.finish_reason, seed)
+
+
+def _outcome(
+    step: ClaimedStep,
+    asking: Asking,
+    response: str,
+    principles: Sequence[Principle],
+    distributions: Sequence[Distribution],
+    written: Mapping[str, Written],
+) -> StepOutcome:
+    findings: list[Finding] = []
+    rows: list[dict[str, Any]] = []
+    subject = response_digest(response)
+    for principle, distribution in zip(principles, distributions, strict=True):
+        severity = severity_of(distribution, step.config.policy.max_outside_mass)
+        text = written.get(principle.name)
+        findings.append(_finding(principle, severity, text))
+        row = _row(principle, distribution, severity, text, asking.seed("severity"))
+        rows.append({**row, "id": uuid5(step.id, principle.name), "subject": subject})
+    record = CritiqueRecord(step.round, tuple(findings))
+    return StepOutcome(
+        judgements=rows,
+        history=step.history.add(critique=record),
+        measures=asking.measures(),
+        error=_unreadable(record, rows),
+    )
+
+
+def _unreadable(record: CritiqueRecord, rows: Sequence[Mapping[str, Any]]) -> OutputError | None:
+    if not record.invalid:
+        return None
+    masses = {row["principle"]: row["outside_mass"] for row in rows}
+    named = ", ".join(f"{name} ({masses[name]:.2f})" for name in record.invalid)
+    return OutputError(
+        f"the critic gave no readable severity for: {named}; in brackets the probability "
+        "outside the offered words, which policy.max_outside_mass limits"
+    )
+
+
+def _finding(principle: Principle, severity: float | None, written: Written | None) -> Finding:
+    return Finding(
+        principle=principle.name,
+        severity=severity,
+        weight=weight_of(principle),
+        text=written.text if written else None,
+        suggestions=written.suggestions if written else (),
+    )
+
+
+def _row(
+    principle: Principle,
+    distribution: Distribution,
+    severity: float | None,
+    written: Written | None,
+    seed: int,
+) -> dict[str, Any]:
+    probabilities = dict(
+        zip((level.value for level in LEVELS), distribution.probabilities, strict=True)
+    )
+    likeliest = max(probabilities, key=lambda level: probabilities[level])
+    return {
+        "kind": "severity",
+        "principle": principle.name,
+        "order": None,
+        "outcome": "invalid" if severity is None else "ok",
+        "severity": severity,
+        "level": None if severity is None else likeliest,
+        "p_first": None,
+        "distribution": probabilities,
+        "outside_mass": distribution.outside_mass,
+        "critique": written.text if written else None,
+        "suggestions": list(written.suggestions) if written else None,
+        "raw_text": written.raw if written else None,
+        "finish_reason": written.finish_reason if written else None,
+        "seed": written.seed if written else seed,
+    }

@@ -1,0 +1,246 @@
+"""Label: which of two responses is better, asked in both orders.
+
+Source of the two orders: the treatment of position bias in arXiv 2309.00267. The mean of both
+orders' probabilities is the label, their agreement its cheapest confidence.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+from uuid import uuid5
+
+from schemas.config import LabelerConfig
+from schemas.errors import OutputError
+from schemas.jobs import LabelJob
+from workers.engines import Distribution
+from workers.ledger import ClaimedStep, StepOutcome
+from workers.parsing import response_digest
+from workers.policy import (
+    LabelRecord,
+    current_response,
+    first_response,
+    is_accepting,
+)
+from workers.prompts import (
+    DEFAULT_CRITERIA,
+    PREFERENCE_CHOICES,
+    render_preference,
+    render_preference_reasoning,
+)
+from workers.steps.asking import Asking
+
+
+@dataclass(frozen=True, slots=True)
+class Pair:
+    """What is compared; ``principle`` None for the default criteria."""
+
+    a: str
+    b: str
+    principle: str | None
+    criterion: str
+
+
+@dataclass(frozen=True, slots=True)
+class Label:
+    """A label derived from both orders; probabilities None where unreadable."""
+
+    verdict: str
+    p_a: float | None
+    p_a_shown_first: float | None
+    p_a_shown_second: float | None
+    consistent: bool | None
+
+    @property
+    def confidence(self) -> float | None:
+        """Distance from indifference, in [0, 1]."""
+        return None if self.p_a is None else 2 * abs(self.p_a - 0.5)
+
+
+IDENTICAL = Label("tie", 0.5, 0.5, 0.5, True)
+
+
+def label(step: ClaimedStep, asking: Asking) -> StepOutcome:
+    """Compare the pair of this step."""
+    pair = pair_of(step)
+    if response_digest(pair.a) == response_digest(pair.b):
+        return _outcome(step, asking, pair, IDENTICAL, [], [])
+    reasons = _reasons(step, asking, pair)
+    prompts = [
+        render_preference(step.job.turns, first, second, pair.criterion, reason)
+        for (first, second), reason in zip(_orders(pair), reasons or (None, None), strict=True)
+    ]
+    distributions = asking.choose(prompts, PREFERENCE_CHOICES)
+    made = derive_label(
+        distributions,
+        step.config.labeler,
+        step.config.policy.max_outside_mass,
+        reasoned=bool(reasons),
+    )
+    return _outcome(step, asking, pair, made, distributions, reasons)
+
+
+def pair_of(step: ClaimedStep) -> Pair:
+    """The two responses of this step: given, or last against first, or revision against current."""
+    principle = _principle(step)
+    criterion = (
+        step.constitution.principle(principle).comparison_request if principle else DEFAULT_CRITERIA
+    )
+    job, policy = step.job, step.config.policy
+    if isinstance(job, LabelJob):
+        return Pair(job.response_a, job.response_b, principle, criterion)
+    current = current_response(step.history, policy)
+    if step.revision_try == 0:
+        first, second = first_response(step.history), current
+    else:
+        first, second = current, step.history.revisions[-1].text
+    if first is None or second is None:
+        raise ValueError(f"step {step.id}: a label needs two responses")
+    return Pair(first, second, principle, criterion)
+
+
+def _principle(step: ClaimedStep) -> str | None:
+    if isinstance(step.job, LabelJob):
+        return step.job.principle
+    sampled = step.config.policy.method == "sampled" and step.config.labeler.use_principles
+    if sampled and step.revision_try > 0:
+        return step.history.critiques[-1].findings[0].principle
+    return None
+
+
+def _orders(pair: Pair) -> tuple[tuple[str, str], tuple[str, str]]:
+    return ((pair.a, pair.b), (pair.b, pair.a))
+
+
+def _reasons(step: ClaimedStep, asking: Asking, pair: Pair) -> list[str]:
+    if step.config.labeler.reasoning == "off":
+        return []
+    prompts = [
+        render_preference_reasoning(step.job.turns, first, second, pair.criterion)
+        for first, second in _orders(pair)
+    ]
+    seeds = [asking.seed("reasoning", order) for order in ("AB", "BA")]
+    answers = asking.generate(prompts, step.config.sampling.reasoning, seeds)
+    return [answer.text.strip() for answer in answers]
+
+
+def derive_label(
+    distributions: Sequence[Distribution],
+    labeler: LabelerConfig,
+    max_outside_mass: float,
+    *,
+    reasoned: bool = False,
+) -> Label:
+    """One label from the orders AB and BA.
+
+    Args:
+        distributions: Over "first is better" and "second is better", order AB, then BA.
+        reasoned: The judge reasoned first, so that the clamp applies.
+    """
+    readable = [d.outside_mass <= max_outside_mass for d in distributions]
+    shown_first = distributions[0].probabilities[0] if readable[0] else None
+    shown_second = distributions[1].probabilities[1] if readable[1] else None
+    if shown_first is None or shown_second is None:
+        return Label("invalid", None, shown_first, shown_second, None)
+    p_a = _clamp((shown_first + shown_second) / 2, labeler, reasoned)
+    consistent = (shown_first - 0.5) * (shown_second - 0.5) > 0
+    verdict = _verdict(p_a, consistent, labeler)
+    return Label(verdict, p_a, shown_first, shown_second, consistent)
+
+
+def _clamp(p_a: float, labeler: LabelerConfig, reasoned: bool) -> float:
+    if not reasoned or labeler.clamp is None:
+        return p_a
+    low, high = labeler.clamp
+    return min(max(p_a, low), high)
+
+
+def _verdict(p_a: float, consistent: bool, labeler: LabelerConfig) -> str:
+    if not consistent and labeler.mode != "mean":
+        return "tie" if labeler.mode == "conservative" else "invalid"
+    if abs(p_a - 0.5) <= labeler.tie_margin:
+        return "tie"
+    return "A" if p_a > 0.5 else "B"
+
+
+def _outcome(
+    step: ClaimedStep,
+    asking: Asking,
+    pair: Pair,
+    made: Label,
+    distributions: Sequence[Distribution],
+    reasons: Sequence[str],
+) -> StepOutcome:
+    p_b = None if made.p_a is None else 1.0 - made.p_a
+    record = LabelRecord(step.round, step.revision_try, made.verdict, p_b)
+    roles = step.config.roles
+    in_loop = not isinstance(step.job, LabelJob) and step.revision_try > 0
+    return StepOutcome(
+        judgements=[
+            _judgement(step, pair, order, distribution, reason, asking.seed("label", order))
+            for order, distribution, reason in zip(
+                ("AB", "BA"), distributions, reasons or (None, None), strict=False
+            )
+        ],
+        preference={
+            "principle": pair.principle,
+            "response_a": pair.a,
+            "response_b": pair.b,
+            "verdict": made.verdict,
+            "p_a": made.p_a,
+            "p_a_shown_first": made.p_a_shown_first,
+            "p_a_shown_second": made.p_a_shown_second,
+            "consistent": made.consistent,
+            "confidence": made.confidence,
+            "mode": step.config.labeler.mode,
+            "reasoning": "\n\n---\n\n".join(reasons) or None,
+            "self_judged": in_loop and roles.policy == roles.judge,
+        },
+        accepted=is_accepting(record, step.config.policy) if in_loop else None,
+        history=step.history.add(label=record),
+        measures=asking.measures(),
+        error=_unreadable(made, distributions),
+    )
+
+
+def _judgement(
+    step: ClaimedStep,
+    pair: Pair,
+    order: str,
+    distribution: Distribution,
+    reason: str | None,
+    seed: int,
+) -> dict[str, Any]:
+    readable = distribution.outside_mass <= step.config.policy.max_outside_mass
+    first, second = distribution.probabilities
+    return {
+        "id": uuid5(step.id, order),
+        "kind": "preference",
+        "principle": pair.principle,
+        "order": order,
+        "outcome": "ok" if readable else "invalid",
+        "severity": None,
+        "level": None,
+        "p_first": first if readable else None,
+        "distribution": {"first": first, "second": second},
+        "outside_mass": distribution.outside_mass,
+        "critique": None,
+        "suggestions": None,
+        "raw_text": reason,
+        "finish_reason": None,
+        "seed": seed,
+        "subject": None,
+    }
+
+
+def _unreadable(made: Label, distributions: Sequence[Distribution]) -> OutputError | None:
+    if made.p_a is not None:
+        return None
+    masses = ", ".join(
+        f"{order} {d.outside_mass:.2f}"
+        for order, d in zip(("AB", "BA"), distributions, strict=True)
+    )
+    return OutputError(
+        f"the judge named neither response; probability outside the choices by order: {masses}"
+    )
