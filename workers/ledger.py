@@ -20,7 +20,7 @@ from schemas.config import RunConfig
 from schemas.constitution import Constitution
 from schemas.database import transaction
 from schemas.errors import LeaseLost, PreceptorError
-from schemas.jobs import JOB_ADAPTER, AnyJob
+from schemas.jobs import JOB_ADAPTER, AnyJob, content_key
 from schemas.policy import FAILED, PolicyConfig, StopReason
 from schemas.tables import JobRow, Judgement, Preference, Revision, Run, StepRow, WorkerRow
 from workers.history import read_history
@@ -49,7 +49,7 @@ class ClaimedStep:
     queue_wait_s: float | None
     fence: int
     ordinal: int
-    job_key: str
+    content_key: str
     job: AnyJob
     config: RunConfig
     constitution: Constitution
@@ -144,9 +144,7 @@ class Ledger:
 
     def _describe(self, connection: Connection, row: Any) -> ClaimedStep:
         name, config, constitution = self._run(connection, row.run_id)
-        job_row = connection.execute(
-            select(JobRow.job_key, JobRow.payload).where(JobRow.id == row.job_id)
-        ).one()
+        job_row = connection.execute(select(JobRow.payload).where(JobRow.id == row.job_id)).one()
         job = JOB_ADAPTER.validate_python(job_row.payload)
         return ClaimedStep(
             id=row.id,
@@ -161,7 +159,7 @@ class Ledger:
             queue_wait_s=row.queue_wait_s,
             fence=row.fence,
             ordinal=row.ordinal,
-            job_key=job_row.job_key,
+            content_key=content_key(job),
             job=job,
             config=config,
             constitution=constitution,

@@ -1,0 +1,154 @@
+"""Worker processes: one that serves a model, one that takes jobs in, and the dispatcher.
+
+Wires settings, engine, ledger and Celery together and starts consuming. One process per GPU,
+many task threads, one engine.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import socket
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+from celery.signals import worker_ready, worker_shutting_down
+
+from schemas.config import ModelConfig
+from schemas.database import check_revision, open_database
+from schemas.errors import LedgerError
+from schemas.routing import INTAKE_QUEUE, TASK_STEP, model_queue
+from schemas.settings import Settings
+from workers.app import app, know_queue, publish_step
+from workers.dispatcher import Dispatcher
+from workers.engines import Engine
+from workers.engines.factory import build_engine
+from workers.intake import open_intake, register
+from workers.leases import Heartbeat
+from workers.ledger import Ledger
+from workers.tasks import StepRunner
+from workers.telemetry import say_ready, serve_metrics
+
+log = logging.getLogger(__name__)
+
+#: Database connections of one worker: steps hold one only to claim and to commit.
+POOL_SIZE = 8
+
+
+def worker_name(kind: str) -> str:
+    """Name of this process in Flower and in the ledger."""
+    device = os.environ.get("CUDA_VISIBLE_DEVICES", "")
+    suffix = f"-gpu{device}" if device else ""
+    return f"{kind}{suffix}-{os.getpid()}@{socket.gethostname()}"
+
+
+def serve_model(settings: Settings, name: str, model: ModelConfig, slots: int) -> int:
+    """Serve the steps of one model until SIGTERM.
+
+    Args:
+        settings: Addresses and limits.
+        name: The model's name in the configuration; decides the queue.
+        model: What to load.
+        slots: Steps in flight at once.
+
+    Returns:
+        The process's exit status.
+    """
+    database = open_database(settings.require_database_url(), pool_size=POOL_SIZE)
+    check_revision(database)
+    engine = build_engine(model.model_dump(), settings.model_cache)
+    ledger = Ledger(database, worker_name(name), settings.lease_s)
+    heartbeat = _heartbeat(ledger, settings, engine, model_queue(name), slots)
+    runner = StepRunner(engine, ledger, heartbeat, publish_step, settings.max_attempts)
+    serve_metrics(settings.metrics_port, settings.metrics_host)
+
+    def step(step_id: str) -> None:
+        runner.run(UUID(step_id))
+
+    app.task(name=TASK_STEP)(step)
+    worker_shutting_down.connect(lambda **_: runner.drain(), weak=False)
+    heartbeat.start()
+    try:
+        return _consume(ledger.worker, model_queue(name), slots)
+    finally:
+        heartbeat.stop()
+        _sign_off(ledger)
+        engine.close()
+
+
+def _heartbeat(
+    ledger: Ledger, settings: Settings, engine: Engine, queue: str, slots: int
+) -> Heartbeat:
+    return Heartbeat(
+        ledger,
+        announce=lambda: ledger.announce(queue, slots, engine.model_name),
+        engine_idle_s=engine.last_progress_s,
+        interval_s=settings.heartbeat_s,
+        watchdog_s=settings.watchdog_s,
+    )
+
+
+def _sign_off(ledger: Ledger) -> None:
+    try:
+        ledger.sign_off()
+    except LedgerError as error:
+        log.warning("left without signing off: %s", error)
+
+
+def serve_intake(settings: Settings, slots: int) -> int:
+    """Take jobs, queries and cancellations from Redis until SIGTERM."""
+    intake = open_intake(settings)
+    check_revision(intake.database)
+    register(app, lambda: intake)
+    return _consume(worker_name("intake"), INTAKE_QUEUE, slots)
+
+
+def _consume(name: str, queue: str, slots: int) -> int:
+    know_queue(queue)
+    worker_ready.connect(lambda **_: say_ready(), weak=False)
+    worker = app.Worker(
+        hostname=name,
+        pool="threads",
+        concurrency=slots,
+        queues=[queue],
+        without_gossip=True,
+        without_mingle=True,
+        task_events=False,
+        optimization="fair",
+        loglevel="INFO",
+    )
+    worker.start()
+    return int(worker.exitcode or 0)
+
+
+def serve_dispatcher(settings: Settings) -> None:
+    """Dispatch until SIGTERM."""
+    database = open_database(settings.require_database_url(), pool_size=3)
+    check_revision(database)
+    serve_metrics(settings.metrics_port, settings.metrics_host)
+    dispatcher = Dispatcher(database, publish_step, settings)
+    _on_stop(dispatcher.stop)
+    dispatcher.run(say_ready)
+
+
+def _on_stop(stop: Callable[[], None]) -> None:
+    def handle(*_: Any) -> None:
+        stop()
+
+    signal.signal(signal.SIGTERM, handle)
+    signal.signal(signal.SIGINT, handle)
+
+
+def pin_gpu(gpu: int, argv: list[str]) -> None:
+    """Start this command anew with one visible GPU, unless it sees just that one already.
+
+    The variable must be there before Python starts: CUDA reads it once, whenever some library
+    first looks.
+    """
+    if os.environ.get("CUDA_VISIBLE_DEVICES") != str(gpu):
+        environment = {**os.environ, "CUDA_VISIBLE_DEVICES": str(gpu)}
+        program = Path(argv[0])
+        os.execve(program, argv, environment)

@@ -1,0 +1,78 @@
+"""What a worker tells of itself: JSON logs naming run, job, round and step, and metrics."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+from prometheus_client import Counter, Gauge, Histogram, start_http_server
+from pythonjsonlogger.json import JsonFormatter
+
+STEPS = Counter("preceptor_steps_total", "Steps by how they ended.", ["kind", "outcome"])
+TOKENS = Counter("preceptor_tokens_total", "Tokens by direction.", ["direction"])
+STEP_S = Histogram(
+    "preceptor_step_seconds",
+    "Seconds from claim to commit.",
+    ["kind"],
+    buckets=(0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300),
+)
+QUEUE_WAIT_S = Histogram(
+    "preceptor_queue_wait_seconds",
+    "Seconds from a step being due to its claim.",
+    ["kind"],
+    buckets=(0.05, 0.1, 0.5, 1, 5, 10, 30, 60, 300, 1800),
+)
+CLAIM_CONFLICTS = Counter(
+    "preceptor_claim_conflicts_total", "Messages whose step was not to be had any more."
+)
+LEASES_LOST = Counter("preceptor_leases_lost_total", "Results dropped behind a newer fence.")
+RECLAIMED = Counter("preceptor_leases_reclaimed_total", "Steps queued again after their lease.")
+REPUBLISHED = Counter("preceptor_republished_total", "Wake-ups whose message was lost.")
+PUBLISHED = Counter("preceptor_published_total", "Wake-ups published.", ["by"])
+INVALID = Counter("preceptor_invalid_outputs_total", "Unreadable model outputs.", ["kind"])
+BACKLOG = Gauge("preceptor_backlog_steps", "Steps published or running.", ["queue", "state"])
+SLOTS = Gauge("preceptor_live_slots", "Slots of live workers.", ["queue"])
+
+
+def configure_logging(level: int = logging.INFO) -> None:
+    """One JSON object a line on stderr, for this process."""
+    stream = logging.StreamHandler(sys.stderr)
+    stream.setFormatter(
+        JsonFormatter(
+            "{asctime}{levelname}{name}{message}",
+            style="{",
+            rename_fields={"asctime": "at", "levelname": "level", "name": "logger"},
+        )
+    )
+    logging.basicConfig(level=level, handlers=[stream], force=True)
+    # Our own line about each step says more, and a rejected message is no error.
+    logging.getLogger("celery.app.trace").setLevel(logging.ERROR)
+    for chatty in ("httpx", "urllib3", "alembic.runtime.migration"):
+        logging.getLogger(chatty).setLevel(logging.WARNING)
+
+
+def serve_metrics(port: int, host: str) -> None:
+    """Serve ``/metrics``; port 0 serves nothing."""
+    if port:
+        start_http_server(port, addr=host)
+
+
+def say_ready() -> None:
+    """Touch the file named by ``PRECEPTOR_READY_FILE``: whoever started us waits for it."""
+    if path := os.environ.get("PRECEPTOR_READY_FILE"):
+        Path(path).touch()
+
+
+def step_fields(step: Any) -> dict[str, Any]:
+    """Fields of a log line about a claimed step."""
+    return {
+        "run": step.run_name,
+        "job": str(step.job_id),
+        "round": step.round,
+        "step": str(step.id),
+        "kind": step.kind,
+        "attempt": step.attempt,
+    }
