@@ -1,0 +1,1 @@
+"""The downstream reader: whatever reads results and never writes a job."""

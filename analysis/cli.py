@@ -1,0 +1,197 @@
+"""Commands that read: ``watch``, ``results``, ``export`` and ``report``.
+
+Arguments, connections and messages only; the work is done in the other modules. What a pipe may
+read goes to standard output, what people read beside it to standard error.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+import jinja2  # noqa: F401 - without the analysis extra these commands do not exist
+import polars  # noqa: F401
+import sqlalchemy  # noqa: F401
+
+from schemas.errors import ConfigError
+from schemas.settings import load_settings
+
+if TYPE_CHECKING:
+    from sqlalchemy import Connection, Engine
+
+    from analysis.export import ExportFormat
+    from analysis.pairs import SftKeep
+    from schemas.acceptance import OpenRun
+
+_OUT = click.option(
+    "--out", type=click.Path(path_type=Path), required=True, help="File to write; - for stdout."
+)
+
+
+def _shown(out: Path) -> str:
+    return "standard output" if str(out) == "-" else str(out)
+
+
+@contextmanager
+def _ledger() -> Iterator[Engine]:
+    from schemas.database import check_revision, open_database
+
+    engine = open_database(load_settings().require_database_url(), pool_size=2)
+    try:
+        check_revision(engine)
+        yield engine
+    finally:
+        engine.dispose()
+
+
+@contextmanager
+def _reading(run: str) -> Iterator[tuple[Connection, OpenRun]]:
+    from schemas.acceptance import find_run
+    from schemas.database import transaction
+
+    with _ledger() as engine, transaction(engine) as connection:
+        yield connection, find_run(connection, run)
+
+
+@click.command()
+@click.argument("run")
+@click.option("--until-done", is_flag=True, help="Return once every submitted job has ended.")
+@click.option("--plain", is_flag=True, help="Print lines instead of drawing.")
+@click.option(
+    "--interval",
+    "interval_s",
+    type=click.FloatRange(0.1, 3600),
+    default=1.0,
+    show_default=True,
+    help="Seconds between two looks.",
+)
+def watch(run: str, until_done: bool, plain: bool, interval_s: float) -> None:
+    """Watch RUN: where its jobs are, how they ended, speed, time left, and what is missing.
+
+    Without a terminal it prints lines. Ctrl-C ends the view, never the run.
+    """
+    from rich.console import Console
+
+    from analysis.watch import watch as show
+    from schemas.database import transaction
+    from schemas.progress import progress_of
+    from schemas.results import RunProgress
+
+    with _ledger() as engine:
+
+        def fetch() -> RunProgress:
+            with transaction(engine) as connection:
+                return progress_of(connection, run)
+
+        console = Console()
+        last = show(fetch, console, until_done=until_done, interval_s=interval_s, plain=plain)
+    if plain or not console.is_terminal:
+        click.echo(last.accounting)
+
+
+@click.command()
+@click.argument("run")
+@_OUT
+@click.option("--all", "with_open", is_flag=True, help="Write jobs that have not ended, too.")
+def results(run: str, out: Path, with_open: bool) -> None:
+    """Write the jobs of RUN with their whole histories as JSON lines."""
+    from analysis.export import write_results
+    from schemas.histories import iter_results
+    from schemas.progress import fetch_progress
+
+    with _reading(run) as (connection, opened):
+        states = write_results(out, iter_results(connection, opened.id, ended_only=not with_open))
+        progress = fetch_progress(connection, opened.id)
+    click.echo(f"{states.total()} jobs written to {_shown(out)}", err=True)
+    click.echo(progress.accounting, err=True)
+
+
+@click.command()
+@click.argument("run")
+@click.option(
+    "--format",
+    "fmt",
+    type=click.Choice(["trl-preference", "sft"]),
+    required=True,
+    help="Preference pairs, or prompts with their final response.",
+)
+@_OUT
+@click.option("--with-closing", is_flag=True, help="Take final-against-first labels, too.")
+@click.option(
+    "--keep",
+    type=click.Choice(["improved", "converged", "either"]),
+    default="either",
+    show_default=True,
+    help="Jobs of an sft export.",
+)
+def export(run: str, fmt: ExportFormat, out: Path, with_closing: bool, keep: SftKeep) -> None:
+    """Write training rows of RUN as JSON lines, and beside them OUT.manifest.json.
+
+    What is left out is counted by reason; data.filter_ties and data.min_confidence of the run's
+    configuration decide about ties and unsure labels.
+    """
+    from analysis.export import ExportSource, write_export
+    from schemas.histories import iter_results
+
+    with _reading(run) as (connection, opened):
+        counts = write_export(
+            out,
+            iter_results(connection, opened.id),
+            ExportSource(run, opened.config, opened.config.digest, *_constitution(opened)),
+            fmt=fmt,
+            closing=with_closing,
+            keep=keep,
+        )
+    click.echo(f"{counts.exported} rows written to {_shown(out)}", err=True)
+    click.echo(counts.equation, err=True)
+
+
+def _constitution(opened: OpenRun) -> tuple[str, str]:
+    found = opened.constitution
+    return f"{found.name} {found.version}", found.digest
+
+
+@click.command()
+@click.argument("run", required=False)
+@click.option(
+    "--results",
+    "results_file",
+    type=click.Path(path_type=Path),
+    help="Read a file that 'preceptor results' wrote instead of the ledger.",
+)
+@_OUT
+@click.option("--job", "jobs", multiple=True, help="Tell this job, by its id; may be repeated.")
+def report(run: str | None, results_file: Path | None, out: Path, jobs: tuple[str, ...]) -> None:
+    """Write one self-contained page of HTML about RUN, or about a file of results."""
+    if (run is None) == (results_file is None):
+        raise ConfigError("name either a RUN of the ledger or a file with --results")
+    page = _ledger_page(run, jobs) if run else _file_page(results_file or Path(), jobs)
+    from analysis.output_file import output_file
+
+    with output_file(out) as writer:
+        writer.write(page)
+    click.echo(f"report written to {_shown(out)}", err=True)
+
+
+def _ledger_page(run: str, jobs: tuple[str, ...]) -> str:
+    from analysis.records import LedgerHistories, load_run
+    from analysis.report import render_report
+    from schemas.database import transaction
+
+    with _ledger() as engine:
+        with transaction(engine) as connection:
+            records = load_run(connection, run)
+        return render_report(records, LedgerHistories(engine, run), jobs=jobs)
+
+
+def _file_page(path: Path, jobs: tuple[str, ...]) -> str:
+    from analysis.records import FileHistories, load_results
+    from analysis.report import render_report
+
+    return render_report(load_results(path), FileHistories(path), jobs=jobs)
+
+
+commands: list[click.Command] = [watch, results, export, report]

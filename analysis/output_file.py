@@ -1,0 +1,112 @@
+"""Writing a file whole or not at all.
+
+Text goes to a neighbour of the target, which takes its place once everything is on disk; a
+reader never sees a half file, and a failure leaves the old one.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from hashlib import sha256
+from pathlib import Path
+
+from schemas.errors import ConfigError
+
+#: Path that stands for the standard output.
+STDOUT = Path("-")
+
+
+class Writer:
+    """Takes text; counts and digests what it took.
+
+    Attributes:
+        lines: Lines written so far.
+    """
+
+    def __init__(self, descriptor: int) -> None:
+        self._file = os.fdopen(descriptor, "wb")
+        self._digest = sha256()
+        self.lines = 0
+
+    def write(self, text: str) -> None:
+        """Write text as UTF-8."""
+        content = text.encode()
+        self._digest.update(content)
+        self._file.write(content)
+        self.lines += text.count("\n")
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of everything written so far."""
+        return self._digest.hexdigest()
+
+    def finish(self, *, durable: bool) -> None:
+        """Hand everything to the system, and to the disk where ``durable``."""
+        self._file.flush()
+        if durable:
+            os.fsync(self._file.fileno())
+
+    def close(self) -> None:
+        """Close; what was not flushed may fail here too."""
+        self._file.close()
+
+
+@contextmanager
+def output_file(path: Path) -> Iterator[Writer]:
+    """A writer for ``path``, or for the standard output where it is ``-``.
+
+    Raises:
+        ConfigError: The file cannot be written; nothing of it is left behind.
+    """
+    try:
+        with _standard_output() if path == STDOUT else _replacement(path) as writer:
+            yield writer
+    except BrokenPipeError:
+        # The reader has had enough, as in `... | head`: click ends quietly.
+        raise
+    except OSError as error:
+        raise ConfigError(
+            f"cannot write {path}: {error.strerror or error}; nothing was left behind. Free some "
+            "space or choose another --out"
+        ) from error
+
+
+@contextmanager
+def _standard_output() -> Iterator[Writer]:
+    sys.stdout.flush()
+    writer = Writer(os.dup(sys.stdout.fileno()))
+    try:
+        yield writer
+        writer.finish(durable=False)
+    finally:
+        writer.close()
+
+
+@contextmanager
+def _replacement(path: Path) -> Iterator[Writer]:
+    if path.is_dir():
+        raise IsADirectoryError(None, "it is a folder")
+    descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+    unfinished = Path(name)
+    try:
+        _give_usual_mode(descriptor)
+        writer = Writer(descriptor)
+        try:
+            yield writer
+            writer.finish(durable=True)
+        finally:
+            writer.close()
+        unfinished.replace(path)
+    finally:
+        unfinished.unlink(missing_ok=True)
+
+
+def _give_usual_mode(descriptor: int) -> None:
+    # mkstemp makes files for their owner alone; an export is for sharing, as the umask allows.
+    umask = os.umask(0)
+    os.umask(umask)
+    os.fchmod(descriptor, 0o666 & ~umask)

@@ -1,0 +1,220 @@
+"""Where results come from: a run in the ledger, or a file of results. All queries are here.
+
+Everything after this room is pure. Frames come from columns, never from whole histories; the
+few histories that a reader wants to see are fetched one by one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+import polars as pl
+from pydantic import ValidationError
+from sqlalchemy import Connection, Engine, String, cast, func, select
+
+from analysis.frames import (
+    CRITIQUES,
+    JOBS,
+    PREFERENCES,
+    REVISIONS,
+    STEPS,
+    Frames,
+    Schema,
+    frame,
+    frames_of,
+)
+from schemas.config import RunConfig
+from schemas.constitution import Constitution
+from schemas.database import transaction
+from schemas.errors import ContractError
+from schemas.histories import fetch_results
+from schemas.jobs import describe
+from schemas.progress import progress_of
+from schemas.results import JobResult, RunProgress
+from schemas.routing import run_id_of
+from schemas.tables import ENDED, JobRow, Judgement, Preference, Revision, Run, StepRow
+
+
+@dataclass(frozen=True, slots=True)
+class RunRecords:
+    """A run's frames and what is known of its making.
+
+    Attributes:
+        run: Name of the run, several joined by ", " where a file holds several.
+        frames: Its rows; only jobs that have ended, with their steps.
+        models: Models that answered, by role.
+        progress: How the run stands; None where the records come from a file.
+        config: None where the records come from a file; so is the constitution.
+    """
+
+    run: str
+    frames: Frames
+    models: dict[str, str]
+    config_digest: str | None
+    constitution_digest: str | None
+    progress: RunProgress | None = None
+    config: RunConfig | None = None
+    constitution: Constitution | None = None
+
+
+def load_run(connection: Connection, name: str) -> RunRecords:
+    """A run's records out of the ledger.
+
+    Raises:
+        ContractError: No such run.
+    """
+    progress = progress_of(connection, name)
+    row = connection.execute(select(Run.__table__).where(Run.id == progress.run_id)).one()
+    config = RunConfig.model_validate(row.config)
+    frames = _ledger_frames(connection, progress.run_id, config)
+    return RunRecords(
+        run=name,
+        frames=frames,
+        models=_models(frames.steps),
+        config_digest=row.config_digest,
+        constitution_digest=row.constitution_digest,
+        progress=progress,
+        config=config,
+        constitution=Constitution.model_validate(row.constitution),
+    )
+
+
+def load_results(path: Path) -> RunRecords:
+    """The records of a results file, as ``preceptor results`` writes it.
+
+    Raises:
+        ContractError: The file cannot be read, is empty, or a line is no result.
+    """
+    origin: dict[str, dict[str, None]] = {"run": {}, "config_digest": {}, "constitution_digest": {}}
+
+    def noted() -> Iterator[JobResult]:
+        for result in read_results(path):
+            for name, seen in origin.items():
+                seen[getattr(result, name)] = None
+            yield result
+
+    frames = frames_of(result for result in noted() if result.ended)
+    if not origin["run"]:
+        raise ContractError(f"{path}: holds no result; 'preceptor results RUN' writes such a file")
+    return RunRecords(
+        run=", ".join(origin["run"]),
+        frames=frames,
+        models=_models(frames.steps),
+        config_digest=_only(origin["config_digest"]),
+        constitution_digest=_only(origin["constitution_digest"]),
+    )
+
+
+def read_results(path: Path) -> Iterator[JobResult]:
+    """The results of a JSONL file, one after the other.
+
+    Raises:
+        ContractError: Names the file, the line and the reason.
+    """
+    try:
+        with path.open(encoding="utf-8") as file:
+            for number, line in enumerate(file, start=1):
+                if line.strip():
+                    yield _read_line(line, f"{path}:{number}")
+    except OSError as error:
+        raise ContractError(f"{path}: cannot be read ({error.strerror})") from error
+    except UnicodeDecodeError as error:
+        raise ContractError(f"{path}: is not UTF-8 text ({error.reason})") from error
+
+
+def _read_line(line: str, where: str) -> JobResult:
+    try:
+        return JobResult.model_validate_json(line)
+    except ValidationError as error:
+        raise ContractError(f"{where}: is no result: {describe(error)}") from error
+
+
+class LedgerHistories:
+    """Fetches whole histories of chosen jobs of a run."""
+
+    def __init__(self, engine: Engine, run: str) -> None:
+        self._engine = engine
+        self._run_id = run_id_of(run)
+
+    def __call__(self, job_ids: Sequence[str]) -> list[JobResult]:
+        with transaction(self._engine) as connection:
+            return fetch_results(connection, self._run_id, [UUID(job_id) for job_id in job_ids])
+
+
+class FileHistories:
+    """Finds whole histories of chosen jobs in a results file."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def __call__(self, job_ids: Sequence[str]) -> list[JobResult]:
+        wanted = set(job_ids)
+        results = (r for r in read_results(self._path) if str(r.job_id) in wanted)
+        found = {str(result.job_id): result for result in results}
+        return [found[job_id] for job_id in job_ids if job_id in found]
+
+
+def _only(seen: dict[str, None]) -> str | None:
+    return next(iter(seen)) if len(seen) == 1 else None
+
+
+def _models(steps: pl.DataFrame) -> dict[str, str]:
+    known = steps.filter(pl.col("model").is_not_null())
+    pairs = known.select("role", "model").unique().sort("role", "model")
+    named: dict[str, list[str]] = {}
+    for role, model in pairs.iter_rows():
+        named.setdefault(role, []).append(model)
+    return {role: ", ".join(models) for role, models in named.items()}
+
+
+def _ledger_frames(connection: Connection, run_id: UUID, config: RunConfig) -> Frames:
+    fires = Judgement.severity > config.policy.needs_revision_above
+    extra: dict[str, Any] = {
+        "needs_revision": func.coalesce(fires, False),
+        "identical": _squeezed(Preference.response_a) == _squeezed(Preference.response_b),
+    }
+    return Frames(
+        jobs=_fetch(connection, run_id, JobRow, JOBS, extra),
+        critiques=_fetch(connection, run_id, Judgement, CRITIQUES, extra),
+        revisions=_fetch(connection, run_id, Revision, REVISIONS, extra),
+        preferences=_fetch(connection, run_id, Preference, PREFERENCES, extra),
+        steps=_fetch(connection, run_id, StepRow, STEPS, extra),
+    )
+
+
+def _squeezed(column: Any) -> Any:
+    return func.btrim(func.regexp_replace(column, r"\s+", " ", "g"))
+
+
+def _fetch(
+    connection: Connection, run_id: UUID, table: Any, schema: Schema, extra: dict[str, Any]
+) -> pl.DataFrame:
+    columns = [_column(table, name, extra).label(name) for name in schema]
+    query = select(*columns).where(table.run_id == run_id, JobRow.state.in_(ENDED))
+    if table is not JobRow:
+        query = query.join(JobRow, JobRow.id == table.job_id)
+    if table is Judgement:
+        query = query.where(Judgement.kind == "severity")
+    ordered = query.order_by(JobRow.ordinal, JobRow.id, *_within_job(table))
+    streamed = connection.execute(ordered.execution_options(yield_per=5_000))
+    return frame((dict(row) for row in streamed.mappings()), schema)
+
+
+def _column(table: Any, name: str, extra: dict[str, Any]) -> Any:
+    if name in extra:
+        return extra[name]
+    if name == "job_id":
+        return cast(table.id if table is JobRow else table.job_id, String)
+    return getattr(table, "external_id" if name == "id" else name)
+
+
+def _within_job(table: Any) -> list[Any]:
+    if table is JobRow:
+        return []
+    if table is Judgement:
+        return [table.round, table.principle]
+    return [table.round, table.revision_try, table.id]

@@ -1,0 +1,177 @@
+"""Run-level tables: pure functions from frames to small frames and numbers.
+
+A number that nobody measured is None, never 0; every share comes with its count.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import polars as pl
+
+from analysis.frames import Frames
+
+#: In the order a loop goes through them.
+STEP_KINDS = ("respond", "critique", "revise", "label")
+
+
+@dataclass(frozen=True, slots=True)
+class LabelSummary:
+    """What the labels of a run look like; shares in [0, 1], None where nothing was measured.
+
+    Attributes:
+        labels: All labels.
+        readable: Labels read in both orders whose responses differ; the shares but
+            ``self_judged`` are of these.
+        consistent: Share in which both orders prefer the same response.
+        flip_rate: 1 - consistent.
+        first_position: Share of single readings, two a label, that prefer the response shown
+            first. 0.5 without position bias.
+        self_judged: Share of all labels whose judge is the model that wrote a response.
+    """
+
+    labels: int
+    readable: int
+    verdicts: dict[str, int]
+    consistent: float | None
+    flip_rate: float | None
+    first_position: float | None
+    mean_confidence: float | None
+    self_judged: float | None
+
+
+def accounting(frames: Frames) -> dict[str, int]:
+    """Ended jobs by state: done, failed, cancelled."""
+    counted = dict(frames.jobs.group_by("state").len().iter_rows())
+    return {state: counted.get(state, 0) for state in ("done", "failed", "cancelled")}
+
+
+def stop_reasons(frames: Frames) -> pl.DataFrame:
+    """Columns stop_reason, state, jobs; most frequent first."""
+    counted = frames.jobs.group_by("stop_reason", "state").agg(jobs=pl.len())
+    return counted.sort("jobs", "stop_reason", descending=[True, False])
+
+
+def errors(frames: Frames) -> pl.DataFrame:
+    """Columns error_code, jobs: failed jobs by the code of their last error."""
+    failed = frames.jobs.filter(pl.col("state") == "failed")
+    counted = failed.group_by("error_code").agg(jobs=pl.len())
+    return counted.sort("jobs", "error_code", descending=[True, False])
+
+
+def worst_severities(frames: Frames) -> pl.DataFrame:
+    """Columns job_id, round, worst: the worst readable severity of each critique.
+
+    A critique with an unreadable finding is left out: its worst is not known.
+    """
+    readable = (pl.col("outcome") == "ok").all()
+    worst = frames.critiques.group_by("job_id", "round").agg(
+        worst=pl.when(readable).then(pl.col("severity").max())
+    )
+    return worst.drop_nulls("worst").sort("round", "job_id")
+
+
+def severity_by_round(frames: Frames) -> pl.DataFrame:
+    """Columns round, jobs, median, low, high: quartiles of the worst severity."""
+    worst = worst_severities(frames)
+    return (
+        worst.group_by("round")
+        .agg(
+            jobs=pl.len(),
+            median=pl.col("worst").median(),
+            low=pl.col("worst").quantile(0.25, "linear"),
+            high=pl.col("worst").quantile(0.75, "linear"),
+        )
+        .sort("round")
+    )
+
+
+def histogram(values: Sequence[float], bins: int) -> list[int]:
+    """Counts of values in [0, 1] by bins of equal width; 1 belongs to the last."""
+    counts = [0] * bins
+    for value in values:
+        counts[min(int(value * bins), bins - 1)] += 1
+    return counts
+
+
+def first_and_last(frames: Frames) -> pl.DataFrame:
+    """Columns job_id, id, first, last, gain: jobs whose first and final response were measured,
+    largest gain first.
+    """
+    measured = frames.jobs.drop_nulls(["severity_first", "severity_last"])
+    return measured.select(
+        "job_id",
+        "id",
+        "rounds",
+        first="severity_first",
+        last="severity_last",
+        gain=pl.col("severity_first") - pl.col("severity_last"),
+    ).sort("gain", "job_id", descending=[True, False])
+
+
+def principle_fires(frames: Frames) -> pl.DataFrame:
+    """Columns principle, draws, readable, fires, fire_rate, mean_severity; most fired first.
+
+    ``draws`` counts judgements asked for, ``fires`` those that need revision; rates are of the
+    readable ones, null where there are none.
+    """
+    ok = pl.col("outcome") == "ok"
+    counted = frames.critiques.group_by("principle").agg(
+        draws=pl.len(),
+        readable=ok.sum(),
+        fires=(ok & pl.col("needs_revision")).sum(),
+        mean_severity=pl.col("severity").filter(ok).mean(),
+    )
+    rate = pl.when(pl.col("readable") > 0).then(pl.col("fires") / pl.col("readable"))
+    return counted.with_columns(fire_rate=rate).sort(
+        "fires", "mean_severity", "principle", descending=[True, True, False]
+    )
+
+
+def label_summary(frames: Frames) -> LabelSummary:
+    """Order consistency, position and self-judging of a run's labels."""
+    labels = frames.preferences
+    shown = ["p_a_shown_first", "p_a_shown_second"]
+    readable = labels.filter(~pl.col("identical")).drop_nulls(shown)
+    consistent = _share(readable, "consistent")
+    # Shown second, A is first in neither reading: below 0.5 it lost to the one shown first.
+    picks = (pl.col(shown[0]) > 0.5).cast(pl.Float64) + (pl.col(shown[1]) < 0.5).cast(pl.Float64)
+    return LabelSummary(
+        labels=labels.height,
+        readable=readable.height,
+        verdicts=dict(labels.group_by("verdict").len().sort("verdict").iter_rows()),
+        consistent=consistent,
+        flip_rate=None if consistent is None else 1.0 - consistent,
+        first_position=_mean(readable.select((picks / 2).alias("share")), "share"),
+        mean_confidence=_mean(readable, "confidence"),
+        self_judged=_share(labels, "self_judged"),
+    )
+
+
+def _share(rows: pl.DataFrame, name: str) -> float | None:
+    return _mean(rows.select(pl.col(name).cast(pl.Float64)), name)
+
+
+def _mean(rows: pl.DataFrame, name: str) -> float | None:
+    value = rows.get_column(name).mean()
+    return float(value) if isinstance(value, int | float) else None
+
+
+def work_by_kind(frames: Frames) -> pl.DataFrame:
+    """Columns kind, steps, input_tokens, output_tokens, cached_tokens, engine_s, cost_usd,
+    median_wait_s: what each kind of step took, in the order of the loop.
+    """
+    sums = ("input_tokens", "output_tokens", "cached_tokens", "engine_s", "cost_usd")
+    counted = frames.steps.group_by("kind").agg(
+        pl.len().alias("steps"),
+        *(pl.col(name).sum() for name in sums),
+        pl.col("queue_wait_s").median().alias("median_wait_s"),
+    )
+    return counted.sort(pl.col("kind").replace_strict({k: i for i, k in enumerate(STEP_KINDS)}))
+
+
+def revision_outcomes(frames: Frames) -> pl.DataFrame:
+    """Columns outcome, accepted, revisions: what became of what the policy model wrote."""
+    counted = frames.revisions.filter(pl.col("round") > 0).group_by("outcome", "accepted")
+    return counted.agg(revisions=pl.len()).sort("revisions", "outcome", descending=[True, False])
