@@ -39,7 +39,8 @@ def admit_jobs(
         ContractError: The run does not exist, was cancelled, or has another configuration.
     """
     run = _active_run(connection, run_name, config)
-    sorted_out = [_sort_out(entry, run) for entry in entries]
+    digest = run.config.digest
+    sorted_out = [_sort_out(entry, run, digest) for entry in entries]
     jobs: dict[UUID, tuple[int, AnyJob]] = {}
     for outcome in sorted_out:
         if not isinstance(outcome, ContractError):
@@ -58,7 +59,9 @@ def admit_jobs(
     )
 
 
-def _sort_out(entry: Entry, run: OpenRun) -> tuple[UUID, tuple[int, AnyJob]] | ContractError:
+def _sort_out(
+    entry: Entry, run: OpenRun, digest: str
+) -> tuple[UUID, tuple[int, AnyJob]] | ContractError:
     if isinstance(entry, ContractError):
         return entry
     job = entry[1]
@@ -66,7 +69,7 @@ def _sort_out(entry: Entry, run: OpenRun) -> tuple[UUID, tuple[int, AnyJob]] | C
         check_job(job, run.constitution, where=job.kind)
     except ContractError as error:
         return error
-    return job_id_of(run.id, job_key(job, run.config.digest)), entry
+    return job_id_of(run.id, job_key(job, digest)), entry
 
 
 def _accept(connection: Connection, run: OpenRun, jobs: dict[UUID, tuple[int, AnyJob]]) -> int:

@@ -38,6 +38,10 @@ class ConstitutionConfig(Contract):
     principles: tuple[str, ...] | None = None
 
 
+#: Settings of a model that change how fast it answers, and not what.
+SPEED_ONLY = frozenset({"device", "max_batch_rows", "max_batch_tokens", "threads"})
+
+
 class ModelConfig(Contract):
     """One model and the engine that runs it; one queue and its own workers serve it.
 
@@ -215,7 +219,13 @@ class RunConfig(Contract):
     def digest(self) -> str:
         """SHA-256 of what can change a result; equal configurations have equal digests."""
         # Where a constitution file lies changes nothing; what it says is digested with the run.
-        left_out: Any = {"budgets": True, "data": True, "quality": True, "constitution": {"files"}}
+        left_out: Any = {
+            "budgets": True,
+            "data": True,
+            "quality": True,
+            "constitution": {"files"},
+            "models": {"__all__": SPEED_ONLY},
+        }
         content = self.model_dump(mode="json", exclude=left_out)
         canonical = json.dumps(content, sort_keys=True, separators=(",", ":"))
         return sha256(canonical.encode()).hexdigest()

@@ -13,6 +13,10 @@ from schemas.migrations import current_revision, newest_revision
 from schemas.settings import driver_url
 
 
+#: Longest pause inside a transaction before the server ends it.
+IDLE_TRANSACTION_S = 10
+
+
 def open_database(database_url: str, *, pool_size: int = 8) -> Engine:
     """An engine for the ledger. It connects on first use.
 
@@ -25,7 +29,13 @@ def open_database(database_url: str, *, pool_size: int = 8) -> Engine:
         pool_size=pool_size,
         max_overflow=4,
         pool_pre_ping=True,
-        connect_args={"connect_timeout": 10, "application_name": "preceptor"},
+        connect_args={
+            "connect_timeout": 10,
+            "application_name": "preceptor",
+            # A process that is stopped inside a transaction must not keep its row locks: others
+            # would wait for them as long as it sleeps.
+            "options": f"-c idle_in_transaction_session_timeout={IDLE_TRANSACTION_S}s",
+        },
     )
 
 

@@ -222,11 +222,16 @@ def describe(error: ValidationError) -> str:
     return f"{field}: {reason}{tail}" if field else f"{reason}{tail}"
 
 
-def job_key(job: AnyJob, config_digest: str) -> str:
-    """Identity of a job inside a run: digest of kind, content, ``id`` and configuration.
+def content_key(job: AnyJob) -> str:
+    """Digest of a job's kind, content and ``id``; seeds come from it.
 
     The metadata is left out: a job resubmitted with other notes is the same job.
     """
     content = job.model_dump(mode="json", exclude={"metadata"})
     canonical = json.dumps(content, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
-    return sha256(f"{config_digest}\n{canonical}".encode()).hexdigest()
+    return sha256(canonical.encode()).hexdigest()
+
+
+def job_key(job: AnyJob, config_digest: str) -> str:
+    """Identity of a job inside a run: its content under one configuration."""
+    return sha256(f"{config_digest}\n{content_key(job)}".encode()).hexdigest()

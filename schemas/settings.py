@@ -38,7 +38,7 @@ class Settings(BaseSettings):
 
     Attributes:
         home: Folder of the local stack's files and of converted models.
-        cache: Folder that holds ``models/``, the converted models; ``home`` where None.
+        cache: Folder of converted models; ``<home>/models`` where None.
         database_url: Postgres, ``postgresql://user:password@host:port/name``; also read from
             ``DATABASE_URL``. None where this process knows no ledger.
         redis_url: Redis or Valkey, ``redis://:password@host:port/0``; also from ``REDIS_URL``.
@@ -50,7 +50,8 @@ class Settings(BaseSettings):
         dispatch_interval_s: Seconds between two rounds of the dispatcher.
         backlog_factor: Messages kept ready per live worker slot.
         republish_after_s: Seconds after which a published, unclaimed step is published again.
-        metrics_port: Port of the worker's Prometheus endpoint, 0 for none.
+        metrics_port: Port of the Prometheus endpoint of workers and dispatcher, 0 for none.
+        metrics_host: Address it listens on; ``0.0.0.0`` inside a container of its own.
     """
 
     model_config = SettingsConfigDict(env_prefix="PRECEPTOR_", frozen=True, extra="ignore")
@@ -68,11 +69,12 @@ class Settings(BaseSettings):
     backlog_factor: float = Field(default=3.0, ge=1)
     republish_after_s: float = Field(default=15.0, gt=0)
     metrics_port: int = Field(default=0, ge=0, le=65535)
+    metrics_host: str = "127.0.0.1"
 
     @property
     def model_cache(self) -> Path:
-        """Folder that holds ``models/``."""
-        return self.cache or self.home
+        """Where converted models are kept."""
+        return self.cache or self.home / "models"
 
     def require_database_url(self) -> str:
         """The ledger's address, its driver named.

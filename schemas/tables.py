@@ -122,6 +122,7 @@ class StepRow(Base):
     __table_args__ = (
         CheckConstraint(f"state IN {STATES}", name="state"),
         Index("ix_step_job", "job_id"),
+        Index("ix_step_run_state", "run_id", "state"),
         Index(
             "ix_step_ready",
             "queue",

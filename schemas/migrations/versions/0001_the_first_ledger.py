@@ -138,6 +138,7 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("id", name=op.f("pk_step")),
     )
     op.create_index("ix_step_job", "step", ["job_id"], unique=False)
+    op.create_index("ix_step_run_state", "step", ["run_id", "state"], unique=False)
     op.create_index(
         "ix_step_lease",
         "step",
@@ -330,6 +331,7 @@ def downgrade() -> None:
         "ix_step_published", table_name="step", postgresql_where=sa.text("state = 'queued'")
     )
     op.drop_index("ix_step_lease", table_name="step", postgresql_where=sa.text("state = 'running'"))
+    op.drop_index("ix_step_run_state", table_name="step")
     op.drop_index("ix_step_job", table_name="step")
     op.drop_table("step")
     op.drop_index("ix_job_run_state", table_name="job")
