@@ -81,11 +81,20 @@ class Roles(Contract):
 
 
 class Sampling(Contract):
-    """How one kind of text is drawn: most tokens, temperature (0 is greedy), nucleus mass."""
+    """How one kind of text is drawn.
+
+    Attributes:
+        max_tokens: Most tokens written; a text that needs more is cut off, and known to be.
+        temperature: 0 is greedy.
+        top_p: Nucleus mass in (0, 1].
+        stop: Texts that end the completion and are no part of it, e.g. a blank line.
+        deadline_s: Seconds after which the engine gives up; None for no limit.
+    """
 
     max_tokens: int = Field(default=256, ge=1, le=32_768)
     temperature: float = Field(default=0.0, ge=0, le=2)
     top_p: float = Field(default=1.0, gt=0, le=1)
+    stop: tuple[Annotated[str, Field(min_length=1)], ...] = Field(default=(), max_length=8)
     deadline_s: float | None = Field(default=None, gt=0)
 
 

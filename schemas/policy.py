@@ -64,6 +64,8 @@ class PolicyConfig(Contract):
         accept_above: Least p(revision better than current) that accepts.
         severity: ``before_critique`` reads all severities first and writes critiques only
             where they matter; ``after_critique`` writes every critique first.
+        use_rubrics: Show each principle's rubric beside the severity question. Helps a model that
+            can use it, and is most of the question's length.
         max_critique_texts: Most critique texts a round, worst first; None for no limit.
         max_outside_mass: Probability outside the offered choices above which a judgement is
             invalid.
@@ -83,6 +85,7 @@ class PolicyConfig(Contract):
     accept: Literal["judge", "always"] = "judge"
     accept_above: float = Field(default=0.5, ge=0, lt=1)
     severity: Literal["before_critique", "after_critique"] = "before_critique"
+    use_rubrics: bool = True
     max_critique_texts: int | None = Field(default=None, ge=1)
     max_outside_mass: float = Field(default=0.5, gt=0, le=1)
     output_tries: int = Field(default=3, ge=1, le=20)

@@ -61,8 +61,8 @@ RELEASED = {
     "preference_v1": "preference_v1-3c6b6a2d",
     "respond_v1": "respond_v1-20cbb31d",
     "review_v1": "review_v1-25622354",
-    "revise_direct_v1": "revise_direct_v1-2748b835",
-    "revise_v1": "revise_v1-a2acab9d",
+    "revise_direct_v1": "revise_direct_v1-c08e82c4",
+    "revise_v1": "revise_v1-401cfb36",
     "severity_v1": "severity_v1-21c25852",
 }
 

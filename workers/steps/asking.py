@@ -58,6 +58,7 @@ class Asking:
                 max_tokens=sampling.max_tokens,
                 temperature=sampling.temperature,
                 top_p=sampling.top_p,
+                stop=sampling.stop,
                 seed=seed,
             )
             for prompt, seed in zip(prompts, seeds, strict=True)

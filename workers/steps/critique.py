@@ -83,10 +83,12 @@ def _severities(
     principles: Sequence[Principle],
     written: Mapping[str, Written],
 ) -> list[Distribution]:
+    rubrics = step.config.policy.use_rubrics
     prompts = []
     for principle in principles:
         text = written[principle.name].text if principle.name in written else None
-        prompts.append(render_severity(step.job.turns, response, principle, text))
+        asked = principle if rubrics else principle.model_copy(update={"rubric": None})
+        prompts.append(render_severity(step.job.turns, response, asked, text))
     return asking.choose(prompts, SEVERITY_CHOICES)
 
 
