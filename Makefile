@@ -6,6 +6,8 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check
 # Extra arguments for pip, e.g. an index that serves the torch build of your choice.
 PIP_ARGS ?=
 PYTEST_ARGS ?=
+# Test processes; each starts servers of its own.
+JOBS ?= 2
 SOURCES := schemas producer workers analysis
 
 .DEFAULT_GOAL := help
@@ -36,7 +38,7 @@ demo: install ## Improve 12 real prompts with a real model, start to finish
 	$(BIN)/python demo/run.py
 
 test: dev ## Run the test suite
-	$(BIN)/python -m pytest $(PYTEST_ARGS)
+	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile $(PYTEST_ARGS)
 
 check: dev ## Run the static checks
 	$(BIN)/ruff check .

@@ -12,7 +12,6 @@ from schemas.errors import LedgerError
 from schemas.migrations import current_revision, newest_revision
 from schemas.settings import driver_url
 
-
 #: Longest pause inside a transaction before the server ends it.
 IDLE_TRANSACTION_S = 10
 

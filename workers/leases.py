@@ -14,7 +14,8 @@ from contextlib import contextmanager
 from uuid import UUID
 
 from schemas.errors import LedgerError
-from workers.ledger import ClaimedStep, Ledger
+from workers.ledger import Ledger
+from workers.step_records import ClaimedStep
 
 log = logging.getLogger(__name__)
 

@@ -6,8 +6,7 @@ past its lease can never overwrite what another worker did since. Nothing here k
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping
 from datetime import timedelta
 from typing import Any
 from uuid import UUID
@@ -20,7 +19,7 @@ from schemas.config import RunConfig
 from schemas.constitution import Constitution
 from schemas.database import transaction
 from schemas.errors import LeaseLost, PreceptorError
-from schemas.jobs import JOB_ADAPTER, AnyJob, content_key
+from schemas.jobs import JOB_ADAPTER, content_key
 from schemas.policy import FAILED, PolicyConfig, StopReason
 from schemas.tables import JobRow, Judgement, Preference, Revision, Run, StepRow, WorkerRow
 from workers.history import read_history
@@ -31,54 +30,7 @@ from workers.policy import (
     final_critique,
     final_response,
 )
-
-
-@dataclass(frozen=True, slots=True)
-class ClaimedStep:
-    """A step this worker owns until its lease runs out, with all it needs to run."""
-
-    id: UUID
-    job_id: UUID
-    run_id: UUID
-    run_name: str
-    kind: str
-    round: int
-    revision_try: int
-    role: str
-    attempt: int
-    queue_wait_s: float | None
-    fence: int
-    ordinal: int
-    content_key: str
-    job: AnyJob
-    config: RunConfig
-    constitution: Constitution
-    seed: int
-    history: History
-
-
-@dataclass(frozen=True, slots=True)
-class StepOutcome:
-    """What a step leaves in the ledger. Row mappings lack the ids that the commit adds.
-
-    ``accepted`` decides the revision of this step's round and try; None decides nothing.
-    """
-
-    judgements: Sequence[Mapping[str, Any]] = ()
-    revision: Mapping[str, Any] | None = None
-    preference: Mapping[str, Any] | None = None
-    accepted: bool | None = None
-    history: History | None = None
-    measures: Mapping[str, Any] = field(default_factory=dict)
-    error: PreceptorError | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class NextMessage:
-    """The wake-up to publish after a commit."""
-
-    step_id: UUID
-    queue: str
+from workers.step_records import ClaimedStep, NextMessage, StepOutcome
 
 
 class Ledger:
@@ -124,9 +76,12 @@ class Ledger:
             StepRow.state == "queued",
             and_(StepRow.state == "running", StepRow.lease_until < now),
         )
+        # A row that somebody is changing right now is not to be had. Waiting for it would let one
+        # worker that sleeps inside a transaction hold up every task thread of the others.
+        free = select(StepRow.id).where(StepRow.id == step_id, claimable)
         return (
             update(StepRow)
-            .where(StepRow.id == step_id, claimable)
+            .where(StepRow.id.in_(free.with_for_update(skip_locked=True)), claimable)
             .where(StepRow.run_id == Run.id, Run.state == "active")
             .values(
                 state="running",

@@ -27,8 +27,9 @@ from schemas.policy import StopReason
 from schemas.routing import PRIORITY_NEXT_STEP
 from workers.engines import Engine
 from workers.leases import Heartbeat
-from workers.ledger import ClaimedStep, Ledger, NextMessage, StepOutcome
+from workers.ledger import Ledger
 from workers.policy import NextStep, Stop, decide
+from workers.step_records import ClaimedStep, NextMessage, StepOutcome
 from workers.steps import run_step
 from workers.telemetry import (
     CLAIM_CONFLICTS,

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import yaml
+from sqlalchemy import text
 
 from schemas.config_file import load_config
 from schemas.database import open_database, transaction
@@ -27,11 +28,14 @@ SCRIPTED = {
 }
 
 
-def wait_for(condition: Callable[[], object], what: str, within_s: float = 60.0) -> None:
+def wait_for(
+    condition: Callable[[], object], what: str | Callable[[], str], within_s: float = 60.0
+) -> None:
     """Poll until the condition holds; fail with ``what`` when the time is up."""
     give_up_at = time.monotonic() + within_s
     while not condition():
-        assert time.monotonic() < give_up_at, f"not within {within_s} s: {what}"
+        if time.monotonic() > give_up_at:
+            raise AssertionError(f"not within {within_s} s: {what() if callable(what) else what}")
         time.sleep(0.05)
 
 
@@ -115,9 +119,18 @@ class System:
         with transaction(self.database) as connection:
             return fetch_progress(connection, run_id_of(run))
 
+    def open_steps(self) -> list:
+        """What is still open, for the message of a test that waits in vain."""
+        statement = text(
+            "SELECT kind, round, state, attempt, worker, publish_count, published_at - now(),"
+            " lease_until - now(), error FROM step WHERE state IN ('queued', 'running')"
+        )
+        with self.database.connect() as connection:
+            return [tuple(row) for row in connection.execute(statement)]
+
     def finish(self, run: str = "run", within_s: float = 90) -> dict[str, JobResult]:
         """Wait until every job has ended; results by the caller's id."""
-        wait_for(lambda: not self.progress(run).open, f"{run}: {self.progress(run)}", within_s)
+        wait_for(lambda: not self.progress(run).open, lambda: str(self.open_steps()), within_s)
         progress = self.progress(run)
         assert progress.submitted == progress.done + progress.failed + progress.cancelled
         with transaction(self.database) as connection:

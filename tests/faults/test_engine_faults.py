@@ -24,7 +24,7 @@ def test_each_fault_has_its_own_outcome(system):
         [
             job("healthy", HARMFUL),
             job("error", f"{HARMFUL} [[fault:error]]"),
-            job("once", f"{HARMFUL} [[fault:error_once@severity]]"),
+            job("once", f"{HARMFUL} [[fault:error_once@revision]]"),
             job("timeout", f"{HARMFUL} [[fault:timeout]]"),
             job("garbage", f"{HARMFUL} [[fault:garbage@severity]]"),
             job("judge", f"{HARMFUL} [[fault:garbage@preference]]"),

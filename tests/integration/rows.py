@@ -9,9 +9,9 @@ from schemas.config import RunConfig
 from schemas.database import transaction
 from schemas.jobs import AnyJob
 from schemas.tables import StepRow
-from workers.ledger import ClaimedStep, StepOutcome
 from workers.parsing import response_digest
 from workers.policy import CritiqueRecord, Finding, RevisionRecord, weight_of
+from workers.step_records import ClaimedStep, StepOutcome
 
 
 def scripted_config(**changes) -> RunConfig:

@@ -16,8 +16,9 @@ from schemas.policy import StopReason
 from schemas.routing import step_id_of
 from schemas.tables import JobRow, Judgement, Run, StepRow
 from tests.integration.rows import critique_outcome, open_jobs, revision_outcome, scripted_config
-from workers.ledger import ClaimedStep, Ledger, StepOutcome
+from workers.ledger import Ledger
 from workers.policy import NextStep, Stop
+from workers.step_records import ClaimedStep, StepOutcome
 
 
 @pytest.fixture
@@ -65,6 +66,13 @@ class TestClaim:
         assert step.constitution.principle("no_deception").weight == 1.5
         assert step.queue_wait_s is not None
         assert step.queue_wait_s >= 0
+
+    def test_claim_does_not_wait_for_a_row_that_somebody_is_changing(self, engine, ledger):
+        (step_id,) = open_jobs(engine, ImproveJob(prompt="p", response="r"))
+        with engine.begin() as sleeper:
+            sleeper.execute(select(StepRow.id).with_for_update()).all()
+            assert ledger.claim(step_id) is None
+        assert ledger.claim(step_id) is not None
 
     @pytest.mark.parametrize("state", ["paused", "cancelled"])
     def test_run_that_is_not_active_is_not_served(self, ledger, state):

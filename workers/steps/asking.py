@@ -16,8 +16,8 @@ from workers.engines import (
     Generation,
     Usage,
 )
-from workers.ledger import ClaimedStep
 from workers.prompts import Rendered
+from workers.step_records import ClaimedStep
 
 
 class Asking:

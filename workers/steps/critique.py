@@ -16,7 +16,6 @@ from schemas.constitution import LEVEL_SEVERITY, Principle, SeverityLevel
 from schemas.errors import OutputError
 from schemas.jobs import ImproveJob
 from workers.engines import Distribution, Generation
-from workers.ledger import ClaimedStep, StepOutcome
 from workers.parsing import parse_critique, response_digest
 from workers.policy import (
     CritiqueRecord,
@@ -32,6 +31,7 @@ from workers.prompts import (
     render_critique,
     render_severity,
 )
+from workers.step_records import ClaimedStep, StepOutcome
 from workers.steps.asking import Asking, warmer
 
 LEVELS = tuple(SeverityLevel)

@@ -15,7 +15,6 @@ from schemas.config import LabelerConfig
 from schemas.errors import OutputError
 from schemas.jobs import LabelJob
 from workers.engines import Distribution
-from workers.ledger import ClaimedStep, StepOutcome
 from workers.parsing import response_digest
 from workers.policy import (
     LabelRecord,
@@ -29,6 +28,7 @@ from workers.prompts import (
     render_preference,
     render_preference_reasoning,
 )
+from workers.step_records import ClaimedStep, StepOutcome
 from workers.steps.asking import Asking
 
 

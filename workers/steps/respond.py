@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from workers.engines import Generation
-from workers.ledger import ClaimedStep, StepOutcome
-from workers.parsing import response_digest
-from workers.policy import RevisionRecord
 from workers.prompts import render_respond
+from workers.step_records import ClaimedStep, StepOutcome
 from workers.steps.asking import Asking, warmer
+from workers.steps.writing import written_outcome
 
 
 def respond(step: ClaimedStep, asking: Asking) -> StepOutcome:
@@ -22,8 +21,16 @@ def respond(step: ClaimedStep, asking: Asking) -> StepOutcome:
         if outcome == "ok":
             break
         sampling = warmer(sampling, step.config.sampling.retry_temperature)
-    assert answer is not None
-    return _outcome(step, asking, answer, outcome, seed)
+    assert answer is not None  # output_tries is at least 1
+    return written_outcome(
+        step,
+        asking,
+        answer,
+        outcome=outcome,
+        text=answer.text.strip(),
+        seed=seed,
+        accepts=True,
+    )
 
 
 def response_outcome(answer: Generation) -> str:
@@ -31,24 +38,3 @@ def response_outcome(answer: Generation) -> str:
     if not answer.text.strip():
         return "empty"
     return "cut_off" if answer.finish_reason == "length" else "ok"
-
-
-def _outcome(
-    step: ClaimedStep, asking: Asking, answer: Generation, outcome: str, seed: int
-) -> StepOutcome:
-    text = answer.text.strip() if outcome == "ok" else None
-    digest = None if text is None else response_digest(text)
-    record = RevisionRecord(step.round, step.revision_try, outcome, text, digest)
-    return StepOutcome(
-        revision={
-            "outcome": outcome,
-            "text": text,
-            "digest": digest,
-            "raw_text": answer.text,
-            "finish_reason": answer.finish_reason,
-            "seed": seed,
-        },
-        accepted=True if outcome == "ok" else None,
-        history=step.history.add(revision=record),
-        measures=asking.measures(),
-    )

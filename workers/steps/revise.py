@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from schemas.jobs import ReviseJob
-from workers.ledger import ClaimedStep, StepOutcome
-from workers.parsing import response_digest
-from workers.policy import RevisionRecord, current_response
+from workers.policy import current_response
 from workers.prompts import CritiqueNote, Rendered, render_direct_revision, render_revision
 from workers.revision_check import check_revision
+from workers.step_records import ClaimedStep, StepOutcome
 from workers.steps.asking import Asking, warmer
+from workers.steps.writing import written_outcome
 
 
 def revise(step: ClaimedStep, asking: Asking) -> StepOutcome:
@@ -26,23 +26,14 @@ def revise(step: ClaimedStep, asking: Asking) -> StepOutcome:
     checked = check_revision(
         answer.text, answer.finish_reason, current=current, prompt=step.job.prompt_text
     )
-    outcome = checked.outcome.value
-    text = checked.text if outcome == "ok" else None
-    digest = None if text is None else response_digest(text)
-    record = RevisionRecord(step.round, step.revision_try, outcome, text, digest)
-    takes_it = outcome == "ok" and step.config.policy.accept == "always"
-    return StepOutcome(
-        revision={
-            "outcome": outcome,
-            "text": text,
-            "digest": digest,
-            "raw_text": answer.text,
-            "finish_reason": answer.finish_reason,
-            "seed": seed,
-        },
-        accepted=True if takes_it else None,
-        history=step.history.add(revision=record),
-        measures=asking.measures(),
+    return written_outcome(
+        step,
+        asking,
+        answer,
+        outcome=checked.outcome.value,
+        text=checked.text,
+        seed=seed,
+        accepts=step.config.policy.accept == "always",
     )
 
 
