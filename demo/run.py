@@ -92,7 +92,7 @@ class Demo:
         with self.phase("model ready"):
             self.ready_model()
         with self.phase("servers up"):
-            self.call("local", "up", "--config", str(CONFIG), "--no-flower")
+            self.call("local", "up", "--config", str(CONFIG))
         with self.phase("jobs"):
             self.call("submit", "--config", str(CONFIG), "--run", self.run)
             self.call("watch", self.run, "--until-done")

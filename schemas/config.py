@@ -141,6 +141,13 @@ class LabelerConfig(Contract):
 class BudgetConfig(Contract):
     """Limits of a whole run; None for no limit. A job that meets one ends with
     ``budget_exhausted`` or ``deadline`` and keeps what it has.
+
+    Attributes:
+        max_tokens: Prompt and completion tokens together.
+        max_usd: Cost at the prices of ``models``.
+        max_engine_s: Seconds that steps waited for their engine, summed over steps; steps that
+            shared a batch each count all of it.
+        deadline_s: Seconds from the run's first submission.
     """
 
     max_tokens: int | None = Field(default=None, ge=1)
