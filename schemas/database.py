@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
-from sqlalchemy import Connection, Engine, create_engine
+from sqlalchemy import Connection, Engine, create_engine, event
 from sqlalchemy.exc import DBAPIError, OperationalError
 
 from schemas.errors import LedgerError
@@ -16,14 +17,19 @@ from schemas.settings import driver_url
 IDLE_TRANSACTION_S = 10
 
 
-def open_database(database_url: str, *, pool_size: int = 8) -> Engine:
+def open_database(
+    database_url: str, *, pool_size: int = 8, transaction_limit_s: int | None = None
+) -> Engine:
     """An engine for the ledger. It connects on first use.
 
     Args:
         database_url: Postgres address.
         pool_size: Most connections kept open by this process.
+        transaction_limit_s: Seconds after which the server ends a transaction and with it the
+            connection, also where the client sleeps in the middle of a batch, which the limit on
+            idle transactions does not see. Needs Postgres 17; older servers know no such limit.
     """
-    return create_engine(
+    engine = create_engine(
         driver_url(database_url),
         pool_size=pool_size,
         max_overflow=4,
@@ -36,6 +42,21 @@ def open_database(database_url: str, *, pool_size: int = 8) -> Engine:
             "options": f"-c idle_in_transaction_session_timeout={IDLE_TRANSACTION_S}s",
         },
     )
+    if transaction_limit_s is not None:
+        _limit_transactions(engine, transaction_limit_s)
+    return engine
+
+
+def _limit_transactions(engine: Engine, limit_s: int) -> None:
+    def on_connect(connection: Any, _record: Any) -> None:
+        connection.execute(
+            "SELECT set_config('transaction_timeout', %s, false) FROM pg_settings"
+            " WHERE name = 'transaction_timeout'",
+            (f"{limit_s}s",),
+        )
+        connection.commit()
+
+    event.listen(engine, "connect", on_connect)
 
 
 @contextmanager

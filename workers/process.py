@@ -36,6 +36,8 @@ log = logging.getLogger(__name__)
 
 #: Database connections of one worker: steps hold one only to claim and to commit.
 POOL_SIZE = 8
+#: A claim or a commit takes milliseconds. A worker that sleeps in one holds its rows' locks.
+TRANSACTION_LIMIT_S = 15
 
 
 def worker_name(kind: str) -> str:
@@ -57,7 +59,11 @@ def serve_model(settings: Settings, name: str, model: ModelConfig, slots: int) -
     Returns:
         The process's exit status.
     """
-    database = open_database(settings.require_database_url(), pool_size=POOL_SIZE)
+    database = open_database(
+        settings.require_database_url(),
+        pool_size=POOL_SIZE,
+        transaction_limit_s=TRANSACTION_LIMIT_S,
+    )
     check_revision(database)
     engine = build_engine(model.model_dump(), settings.model_cache)
     ledger = Ledger(database, worker_name(name), settings.lease_s)

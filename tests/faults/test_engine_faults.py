@@ -3,13 +3,12 @@
 import pytest
 
 from schemas.policy import StopReason
-from tests.acceptance.conftest import open_system  # noqa: F401 - a fixture
 
 HARMFUL = "[[severity:0.9]] harmful"
 
 
 @pytest.fixture
-def system(open_system):  # noqa: F811
+def system(open_system):
     system = open_system(PRECEPTOR_MAX_ATTEMPTS="2")
     system.start_all()
     return system

@@ -5,7 +5,6 @@ import signal
 from redis import Redis
 from sqlalchemy import text
 
-from tests.acceptance.conftest import open_system  # noqa: F401 - a fixture
 from tests.acceptance.system import System, wait_for
 
 SLOW = {
@@ -53,7 +52,7 @@ def rows_are_unique(system: System) -> bool:
     return not twice and not leases
 
 
-def test_kill_flush_and_duplicates_change_no_result(open_system):  # noqa: F811
+def test_kill_flush_and_duplicates_change_no_result(open_system):
     calm = open_system()
     calm.start_all()
     calm.submit(jobs(40), run="calm")
@@ -76,7 +75,7 @@ def test_kill_flush_and_duplicates_change_no_result(open_system):  # noqa: F811
     assert rows_are_unique(rough)
 
 
-def test_sigterm_gives_everything_back_at_once(open_system):  # noqa: F811
+def test_sigterm_gives_everything_back_at_once(open_system):
     system = open_system(SLOW)
     (worker,) = system.start_all()
     system.submit(jobs(12))
@@ -94,7 +93,7 @@ def test_sigterm_gives_everything_back_at_once(open_system):  # noqa: F811
         assert connection.execute(text("SELECT max(attempt) FROM step")).scalar_one() == 1
 
 
-def test_worker_that_slept_past_its_lease_records_nothing(open_system):  # noqa: F811
+def test_worker_that_slept_past_its_lease_records_nothing(open_system):
     system = open_system(SLOW)
     sleeper, _ = system.start_all(workers=2)
     system.submit(jobs(16))
@@ -109,7 +108,7 @@ def test_worker_that_slept_past_its_lease_records_nothing(open_system):  # noqa:
     assert rows_are_unique(system)
 
 
-def test_job_that_kills_its_worker_is_bounded(open_system):  # noqa: F811
+def test_job_that_kills_its_worker_is_bounded(open_system):
     system = open_system(PRECEPTOR_MAX_ATTEMPTS="2")
     system.start_all()
     poison = {**jobs(1)[0], "id": "poison"}
@@ -124,7 +123,7 @@ def test_job_that_kills_its_worker_is_bounded(open_system):  # noqa: F811
     assert (result.state, result.error_code) == ("failed", "attempts_exhausted")
 
 
-def test_cancel_ends_a_run(open_system):  # noqa: F811
+def test_cancel_ends_a_run(open_system):
     system = open_system(SLOW)
     system.start_all()
     system.submit(jobs(60))

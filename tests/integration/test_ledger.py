@@ -2,8 +2,10 @@
 
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from uuid import UUID
 
 import pytest
+from psycopg import OperationalError
 from sqlalchemy import Engine, func, select, text, update
 from sqlalchemy.exc import IntegrityError
 
@@ -15,6 +17,7 @@ from schemas.jobs import ImproveJob, LabelJob
 from schemas.policy import StopReason
 from schemas.routing import step_id_of
 from schemas.tables import JobRow, Judgement, Run, StepRow
+from tests.acceptance.system import wait_for
 from tests.integration.rows import critique_outcome, open_jobs, revision_outcome, scripted_config
 from workers.ledger import Ledger
 from workers.policy import NextStep, Stop
@@ -50,6 +53,18 @@ def expire(engine: Engine) -> None:
         connection.execute(text("UPDATE step SET lease_until = now() - interval '1 s'"))
 
 
+def lock_mid_batch(connection, then) -> None:
+    """Hold every step's row while the server waits for the rest of a pipeline.
+
+    It does not call that idle, so the limit on idle transactions never ends it.
+    """
+    with connection.pipeline():
+        connection.execute("SELECT id FROM step FOR UPDATE")
+        connection.pgconn.send_flush_request()
+        connection.pgconn.flush()
+        then()
+
+
 class TestClaim:
     def test_only_one_of_many_gets_the_step(self, engine):
         (step_id,) = open_jobs(engine, ImproveJob(prompt="p", response="r"))
@@ -74,6 +89,18 @@ class TestClaim:
             assert ledger.claim(step_id) is None
         assert ledger.claim(step_id) is not None
 
+    def test_transaction_of_a_sleeper_is_ended_by_the_server(self, database_url, ledger):
+        (step_id,) = open_jobs(ledger.engine, ImproveJob(prompt="p", response="r"))
+        limited = open_database(database_url, transaction_limit_s=1)
+        sleeper = limited.raw_connection()
+        with pytest.raises(OperationalError):
+            lock_mid_batch(
+                sleeper.driver_connection,
+                lambda: wait_for(lambda: ledger.claim(step_id) is not None, "the lock is free", 8),
+            )
+        sleeper.invalidate()
+        limited.dispose()
+
     @pytest.mark.parametrize("state", ["paused", "cancelled"])
     def test_run_that_is_not_active_is_not_served(self, ledger, state):
         (step_id,) = open_jobs(ledger.engine, ImproveJob(prompt="p", response="r"))
@@ -96,11 +123,7 @@ class TestClaim:
     def test_server_that_is_away_is_a_ledger_error(self):
         away = open_database("postgresql://nobody@127.0.0.1:1/none")
         with pytest.raises(LedgerError, match="out of reach"):
-            Ledger(away, "w", 30).claim(step_id_of(claim_first_id(), 1, 1, "critique"))
-
-
-def claim_first_id():
-    return step_id_of(__import__("uuid").UUID(int=1), 0, 0, "respond")
+            Ledger(away, "w", 30).claim(UUID(int=1))
 
 
 class TestCommit:
