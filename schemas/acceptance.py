@@ -17,7 +17,7 @@ from sqlalchemy.dialects.postgresql import insert
 
 from schemas.config import RunConfig
 from schemas.constitution import Constitution, load_constitution
-from schemas.errors import ConfigError, ContractError
+from schemas.errors import ContractError
 from schemas.jobs import AnyJob, ImproveJob, LabelJob, ReviseJob, job_key
 from schemas.routing import ROLE_OF, StepKind, job_id_of, model_queue, run_id_of, step_id_of
 from schemas.tables import JobRow, Run, StepRow
@@ -220,17 +220,3 @@ def step_values(
         "queue": model_queue(getattr(config.roles, role)),
         "role": role,
     }
-
-
-__all__ = [
-    "Acceptance",
-    "ConfigError",
-    "OpenRun",
-    "accept_jobs",
-    "check_job",
-    "find_run",
-    "first_step_kind",
-    "open_run",
-    "run_constitution",
-    "step_values",
-]

@@ -14,7 +14,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, ValidationError, field_validator, model_validator
 
-from schemas.errors import ConfigError, ContractError
+from schemas.errors import ConfigError
 from schemas.jobs import Contract, describe
 from schemas.policy import PolicyConfig
 
@@ -262,6 +262,3 @@ def parse_config(content: Any, *, where: str) -> RunConfig:
 def example_config_path() -> Path:
     """The shipped example, which names every key with its default."""
     return Path(str(files("schemas").joinpath("configs/example.yaml")))
-
-
-__all__ = ["ConfigError", "ContractError", "RunConfig", "parse_config"]
