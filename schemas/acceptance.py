@@ -110,6 +110,8 @@ def _run_row(
         "constitution": constitution.model_dump(mode="json"),
         "constitution_digest": constitution.digest,
         "seed": config.seed,
+        "weight": config.scheduling.weight,
+        "max_running": config.scheduling.max_running,
         "deadline_at": deadline_s and datetime.now(UTC) + timedelta(seconds=deadline_s),
     }
 

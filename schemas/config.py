@@ -156,6 +156,19 @@ class BudgetConfig(Contract):
     deadline_s: float | None = Field(default=None, gt=0)
 
 
+class SchedulingConfig(Contract):
+    """How a run shares workers with other runs; changes no result.
+
+    Attributes:
+        weight: Its share of a queue's slots in proportion to the other runs' weights.
+        max_running: Most of its steps published or running at once, over all queues; None for
+            no limit.
+    """
+
+    weight: float = Field(default=1.0, gt=0, le=1_000)
+    max_running: int | None = Field(default=None, ge=1)
+
+
 class DataConfig(Contract):
     """What is read and what is exported.
 
@@ -218,6 +231,7 @@ class RunConfig(Contract):
     policy: PolicyConfig = PolicyConfig()
     labeler: LabelerConfig = LabelerConfig()
     budgets: BudgetConfig = BudgetConfig()
+    scheduling: SchedulingConfig = SchedulingConfig()
     data: DataConfig = DataConfig()
     quality: QualityConfig = QualityConfig()
     training: TrainingConfig = TrainingConfig()
@@ -237,6 +251,7 @@ class RunConfig(Contract):
         # Where a constitution file lies changes nothing; what it says is digested with the run.
         left_out: Any = {
             "budgets": True,
+            "scheduling": True,
             "data": True,
             "quality": True,
             "constitution": {"files"},

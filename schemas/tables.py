@@ -61,11 +61,16 @@ class Run(Base):
     """A set of jobs submitted together under one configuration.
 
     ``state`` is ``active``, ``paused`` or ``cancelled``. ``deadline_at`` is set by the
-    configuration's ``budgets.deadline_s``.
+    configuration's ``budgets.deadline_s``; ``weight`` and ``max_running`` by its ``scheduling``,
+    and both may change while the run goes on.
     """
 
     __tablename__ = "run"
-    __table_args__ = (CheckConstraint("state IN ('active','paused','cancelled')", name="state"),)
+    __table_args__ = (
+        CheckConstraint("state IN ('active','paused','cancelled')", name="state"),
+        CheckConstraint("weight > 0", name="weight"),
+        CheckConstraint("max_running > 0", name="max_running"),
+    )
 
     id: Mapped[UUID] = mapped_column(primary_key=True)
     name: Mapped[str] = mapped_column(unique=True)
@@ -75,12 +80,17 @@ class Run(Base):
     constitution: Mapped[dict[str, Any]]
     constitution_digest: Mapped[str]
     seed: Mapped[int]
+    weight: Mapped[float] = mapped_column(server_default="1")
+    max_running: Mapped[int | None]
     deadline_at: Mapped[datetime | None]
     created_at: Mapped[datetime] = _now()
 
 
 class JobRow(Base):
-    """One submitted piece of work and, once it has ended, its outcome."""
+    """One submitted piece of work and, once it has ended, its outcome.
+
+    ``retries`` counts how often it was opened again after it had failed.
+    """
 
     __tablename__ = "job"
     __table_args__ = (
@@ -106,6 +116,7 @@ class JobRow(Base):
     error_code: Mapped[str | None]
     error: Mapped[str | None]
     rounds: Mapped[int] = mapped_column(SmallInteger, server_default="0")
+    retries: Mapped[int] = mapped_column(SmallInteger, server_default="0")
     final_response: Mapped[str | None]
     severity_first: Mapped[float | None]
     severity_last: Mapped[float | None]
@@ -167,6 +178,28 @@ class StepRow(Base):
     created_at: Mapped[datetime] = _now()
     started_at: Mapped[datetime | None]
     ended_at: Mapped[datetime | None]
+
+
+class Tally(Base):
+    """What the ended steps of a run used, added up as they are committed.
+
+    Sums over millions of step rows would make every status and every budget check slower than
+    the last. A run's sums are spread over ``shard`` rows, so that commits do not wait in line
+    for one row; a reader adds the shards.
+    """
+
+    __tablename__ = "tally"
+
+    run_id: Mapped[UUID] = mapped_column(ForeignKey("run.id"), primary_key=True)
+    shard: Mapped[int] = mapped_column(SmallInteger, primary_key=True)
+    kind: Mapped[str] = mapped_column(primary_key=True)
+    steps_done: Mapped[int] = mapped_column(server_default="0")
+    steps_failed: Mapped[int] = mapped_column(server_default="0")
+    input_tokens: Mapped[int] = mapped_column(server_default="0")
+    output_tokens: Mapped[int] = mapped_column(server_default="0")
+    cached_tokens: Mapped[int] = mapped_column(server_default="0")
+    engine_s: Mapped[float] = mapped_column(server_default="0")
+    cost_usd: Mapped[float] = mapped_column(server_default="0")
 
 
 class Judgement(Base):

@@ -1,0 +1,47 @@
+"""sharing, retries and tallies"""
+
+import sqlalchemy as sa
+from alembic import op
+
+revision = "0002"
+down_revision = "0001"
+branch_labels = None
+depends_on = None
+
+COUNTS = ("steps_done", "steps_failed", "input_tokens", "output_tokens", "cached_tokens")
+MEASURES = ("engine_s", "cost_usd")
+
+
+def upgrade() -> None:
+    op.add_column("run", sa.Column("weight", sa.Float(), server_default="1", nullable=False))
+    op.add_column("run", sa.Column("max_running", sa.BigInteger(), nullable=True))
+    op.create_check_constraint(op.f("ck_run_weight"), "run", "weight > 0")
+    op.create_check_constraint(op.f("ck_run_max_running"), "run", "max_running > 0")
+    op.add_column(
+        "job", sa.Column("retries", sa.SmallInteger(), server_default="0", nullable=False)
+    )
+    _create_tally()
+
+
+def _create_tally() -> None:
+    counts = [sa.Column(c, sa.BigInteger(), server_default="0", nullable=False) for c in COUNTS]
+    measures = [sa.Column(c, sa.Float(), server_default="0", nullable=False) for c in MEASURES]
+    op.create_table(
+        "tally",
+        sa.Column("run_id", sa.Uuid(), nullable=False),
+        sa.Column("shard", sa.SmallInteger(), nullable=False),
+        sa.Column("kind", sa.Text(), nullable=False),
+        *counts,
+        *measures,
+        sa.ForeignKeyConstraint(["run_id"], ["run.id"], name=op.f("fk_tally_run_id")),
+        sa.PrimaryKeyConstraint("run_id", "shard", "kind", name=op.f("pk_tally")),
+    )
+    # Runs that began before there was a tally keep what they have used.
+    op.execute(
+        "INSERT INTO tally (run_id, shard, kind, steps_done, steps_failed, input_tokens,"
+        " output_tokens, cached_tokens, engine_s, cost_usd)"
+        " SELECT run_id, 0, kind, count(*) FILTER (WHERE state = 'done'),"
+        " count(*) FILTER (WHERE state = 'failed'), sum(input_tokens), sum(output_tokens),"
+        " sum(cached_tokens), sum(engine_s), sum(cost_usd)"
+        " FROM step WHERE state IN ('done', 'failed') GROUP BY run_id, kind"
+    )
