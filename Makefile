@@ -11,10 +11,10 @@ JOBS ?= 2
 SOURCES := schemas producer workers analysis
 
 .DEFAULT_GOAL := help
-.PHONY: help install dev demo test check format up down status clean
+.PHONY: help install dev demo test chaos bench-scale check format up down status clean
 
 help: ## List the targets
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
 
 $(VENV)/bin/python:
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=python3.11 ...")'
@@ -39,6 +39,12 @@ demo: install ## Improve 12 real prompts with a real model, start to finish
 
 test: dev ## Run the test suite
 	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile $(PYTEST_ARGS)
+
+chaos: dev ## Kill, stop and starve everything; nothing may be lost or doubled
+	$(BIN)/python -m tests.chaos
+
+bench-scale: dev ## Measure scaling, the ceiling and what a step costs
+	$(BIN)/python -m tests.bench.scale
 
 check: dev ## Run the static checks
 	$(BIN)/ruff check .
