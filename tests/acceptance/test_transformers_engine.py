@@ -267,6 +267,41 @@ def test_special_tokens_in_a_message_cannot_end_its_turn(engine: Engine, plain: 
     assert tokens.count(start) == 3
 
 
+def test_an_owner_leaves_the_batch_while_it_decodes_and_its_neighbour_notices_nothing(
+    engine: Engine,
+) -> None:
+    kept = GenerateRequest(user(PROMPTS[4]), max_tokens=48, owner="b")
+    alone = engine.generate([kept])[0].text
+    endless = GenerateRequest(user(PROMPTS[3]), max_tokens=900, stop=("\x00",), owner="a")
+    before = engine.snapshot()
+    with ThreadPoolExecutor(2) as threads:
+        doomed = threads.submit(engine.generate, [endless, endless])
+        while engine.snapshot().running < 2:
+            assert not doomed.done()
+        beside = threads.submit(engine.generate, [kept])
+        while engine.snapshot().running < 3:
+            assert not doomed.done()
+        assert engine.abort("a", "cancelled") == 2
+        with pytest.raises(EngineAborted, match="cancelled"):
+            doomed.result(30)
+        assert beside.result(60).pop().text == alone
+    after = engine.snapshot()
+    assert (after.requests, after.failures) == (before.requests + 1, before.failures)
+    assert after.steps - before.steps < 200, "its rows did not decode to their end"
+
+
+def test_a_deadline_ends_the_decoding_too(engine: Engine) -> None:
+    late = GenerateRequest(user(PROMPTS[4]), max_tokens=900, stop=("\x00",), deadline_s=0.5)
+    with pytest.raises(EngineTimeout):
+        engine.generate([late])
+    while engine.snapshot().running:
+        pass
+    steps = engine.snapshot().steps
+    engine.generate([GenerateRequest(user("Hi"), max_tokens=1)])
+    assert engine.snapshot().steps - steps <= 1
+    assert engine.last_progress_s() == 0.0
+
+
 def test_deadlines_aborts_and_closing() -> None:
     engine = new_engine()
     long = GenerateRequest(user(PROMPTS[4]), max_tokens=900, stop=("\x00",))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -34,10 +34,23 @@ class Ask:
     fails_in: str = ""
 
 
+class Turnstile:
+    """Lets through as many steps as it was told to."""
+
+    def __init__(self) -> None:
+        self._steps = threading.Semaphore(0)
+
+    def let(self, steps: int) -> None:
+        self._steps.release(steps)
+
+    def wait(self, timeout: float) -> bool:
+        return self._steps.acquire(timeout=timeout)
+
+
 class CountingComputation:
     """Answers with the request's own number; a failing request fails the whole batch it is in."""
 
-    def __init__(self, gate: threading.Event | None = None) -> None:
+    def __init__(self, gate: threading.Event | Turnstile | None = None) -> None:
         self._rows: dict[Work, int] = {}
         self._gate = gate
         self.groups: list[list[str]] = []
@@ -108,9 +121,11 @@ def batcher_on(computation: CountingComputation) -> Iterator[Batcher]:
         batcher.close()
 
 
-def work_of(verb: Verb, ask: Ask, group: str = "", deadline_s: float | None = None) -> Work:
+def work_of(
+    verb: Verb, ask: Ask, group: str = "", deadline_s: float | None = None, owner: str = ""
+) -> Work:
     deadline_at = None if deadline_s is None else time.monotonic() + deadline_s
-    return Work(verb, ask, tokens=1, group=group, deadline_at=deadline_at)
+    return Work(verb, ask, tokens=1, group=group, deadline_at=deadline_at, owner=owner)
 
 
 def number_of(answer: Generation | Distribution) -> int:
@@ -198,6 +213,56 @@ def test_a_passed_deadline_frees_the_caller_and_the_row_although_the_engine_is_s
         until(lambda: not computation.running())
         assert computation.finished_order == [2]
         until(lambda: batcher.last_progress_s() == 0.0)
+
+
+def test_a_deadline_frees_the_row_while_a_sibling_of_its_call_decodes_on() -> None:
+    gate = threading.Event()
+    computation = CountingComputation(gate)
+    with batcher_on(computation) as batcher, ThreadPoolExecutor(1) as threads:
+        patient = work_of("generate", Ask(1, steps=50))
+        hasty = work_of("generate", Ask(2, steps=50), deadline_s=0.02)
+        future = threads.submit(batcher.run, [patient, hasty])
+        until(lambda: batcher.snapshot().running == 2)
+        until(lambda: hasty.is_late(time.monotonic()))
+        gate.set()
+        with pytest.raises(EngineTimeout):
+            future.result(20)
+    assert patient.future.done()
+    assert 2 not in computation.finished_order
+
+
+def test_abort_of_an_owner_spares_the_others_of_its_batch() -> None:
+    gate = Turnstile()
+    computation = CountingComputation(gate)
+    with batcher_on(computation) as batcher, ThreadPoolExecutor(8) as threads:
+        begun = 0
+
+        def start(owner: str, *asks: Ask) -> Future[list[Generation]]:
+            nonlocal begun
+            begun += len(asks)
+            works = [work_of("generate", ask, "p", owner=owner) for ask in asks]
+            future = threads.submit(batcher.run, works)
+            until(lambda: batcher.snapshot().queued + batcher.snapshot().running == begun)
+            return future
+
+        start("", Ask(9))
+        doomed = [start("a", Ask(1, steps=5), Ask(2, steps=5))]
+        spared = [start("b", Ask(3, steps=5))]
+        gate.let(1)
+        until(lambda: len(computation.running()) == MAX_ROWS)
+        begun -= 1
+        doomed.append(start("a", Ask(4)))
+        spared.append(start("b", Ask(5)))
+        assert batcher.abort("nobody", "r") == batcher.abort("", "r") == 0
+        assert batcher.abort("a", "cancelled") == 3
+        for future in doomed:
+            with pytest.raises(EngineAborted, match="cancelled"):
+                future.result(20)
+        assert batcher.last_progress_s() > 0, "a stuck engine does not look idle"
+        gate.let(100)
+        assert [answer.text for future in spared for answer in future.result(20)] == ["3", "5"]
+        assert number_of(batcher.run([work_of("choose", Ask(6), owner="a")])[0]) == 6
+    assert computation.finished_order == [9, 5, 3], "the freed rows were given away at once"
 
 
 def test_abort_ends_running_and_waiting_requests_and_refuses_new_ones() -> None:

@@ -207,6 +207,24 @@ def test_a_hang_ends_with_its_deadline_and_with_an_abort() -> None:
             future.result(20)
 
 
+@pytest.mark.parametrize("slots", [1, 3])
+def test_an_abort_ends_the_simulated_time_of_its_owner_only(slots: int) -> None:
+    engine = engine_with(decode_tokens_per_s=0.001, slots=slots)
+    with ThreadPoolExecutor(3) as threads:
+        requests = [revision_request("a b c", owner=owner) for owner in ("x", "y", "x")]
+        first, other, last = (threads.submit(engine.generate, [r]) for r in requests)
+        while engine.snapshot().running < 3:
+            assert not any(future.done() for future in (first, other, last))
+        assert engine.abort("", "r") == engine.abort("z", "r") == 0
+        assert engine.abort("x", "cancelled") == 2
+        for future in (first, last):
+            with pytest.raises(EngineAborted, match="cancelled"):
+                future.result(20)
+        assert not other.done()
+        assert engine.abort("y", "r") == 1
+    assert engine.choose([severity_request("x")]), "the engine goes on"
+
+
 def test_exit_ends_the_process_with_status_70() -> None:
     code = (
         "from tests.unit.test_scripted_engine import *\n"
@@ -236,6 +254,15 @@ def test_simulated_time_respects_the_deadline() -> None:
     engine = engine_with(decode_tokens_per_s=0.001, slots=1)
     with pytest.raises(EngineTimeout):
         engine.generate([revision_request("a b c", deadline_s=0.01)])
+    with ThreadPoolExecutor(1) as threads:
+        future = threads.submit(engine.generate, [revision_request("a b c", owner="x")])
+        while not engine.snapshot().running:
+            assert not future.done()
+        with pytest.raises(EngineTimeout):
+            engine.generate([revision_request("a b c", deadline_s=0.01)])
+        engine.abort("x", "r")
+        with pytest.raises(EngineAborted):
+            future.result(20)
 
 
 @pytest.mark.parametrize("options", [{"revision_stepp": 1}, {"faults": {"explode": 0.1}}])

@@ -36,12 +36,15 @@ class Prompted:
             of one response). 0 for none. Engines compute the shared part once.
         deadline_s: Seconds, from submission, after which the engine gives up with
             EngineTimeout; None for no limit.
+        owner: Who asks, e.g. the id of a step; ``Engine.abort`` withdraws by it. Changes no
+            answer and no batch; "" for nobody in particular.
     """
 
     messages: tuple[Message, ...]
     assistant_prefix: str = ""
     shared_prefix_chars: int = 0
     deadline_s: float | None = None
+    owner: str = ""
 
     @property
     def prefix_key(self) -> str:
@@ -175,7 +178,7 @@ class Engine(Protocol):
     Raises (both verbs):
         PromptTooLong: A prompt does not fit the context.
         EngineTimeout: A deadline passed.
-        EngineAborted: ``abort_all`` was called.
+        EngineAborted: ``abort`` or ``abort_all`` was called.
         EngineUnavailable: The engine is closed or its back end is away.
     """
 
@@ -195,6 +198,21 @@ class Engine(Protocol):
 
     def choose(self, requests: Sequence[ChooseRequest]) -> list[Distribution]:
         """Weigh each request's choices: one prefill, no decoding."""
+        ...
+
+    def abort(self, owner: str, reason: str) -> int:
+        """End the requests of one owner, waiting or running, with EngineAborted.
+
+        The others of their batch go on as if nothing had happened. Later requests of the same
+        owner are served: whoever goes on asking must be withdrawn again.
+
+        Args:
+            owner: As in the requests; "" withdraws nothing.
+            reason: Part of the error's message.
+
+        Returns:
+            Requests withdrawn; 0 where the owner has none in flight.
+        """
         ...
 
     def abort_all(self, reason: str) -> None:

@@ -79,9 +79,21 @@ class Batcher:
             for work in works:
                 work.future.cancel()
 
+    def abort(self, owner: str, reason: str) -> int:
+        """End the works of one owner with EngineAborted; returns how many there were.
+
+        Their rows leave the batch before its next step. Until then they stay in flight, so that
+        withdrawing work from a stuck engine does not make it look idle.
+        """
+        if not owner:
+            return 0
+        with self._changed:
+            theirs = [w for w in self._in_flight if w.owner == owner and not w.is_over]
+        return sum(_settle(work, _withdrawn(reason)) for work in theirs)
+
     def abort_all(self, reason: str) -> None:
         """End everything in flight with EngineAborted and refuse what comes later."""
-        self._refuse(lambda: EngineAborted(f"the engine withdrew its requests: {reason}"))
+        self._refuse(lambda: _withdrawn(reason))
 
     def last_progress_s(self) -> float:
         """Seconds since the last finished step; 0 when idle, infinity when broken."""
@@ -121,10 +133,7 @@ class Batcher:
         try:
             return work.future.result(None if remaining_s is None else max(0.0, remaining_s))
         except TimeoutError as error:
-            raise EngineTimeout(
-                "the engine did not answer before the request's deadline; allow more time or "
-                "smaller batches"
-            ) from error
+            raise _too_late() from error
 
     def _refuse(self, refusal: Callable[[], EngineError]) -> None:
         with self._changed:
@@ -165,6 +174,7 @@ class Batcher:
 
     def _turn(self) -> None:
         """One round: drop what nobody waits for, one choose group, admissions, one step."""
+        self._end_late()
         self._computation.evict([w for w in self._computation.running() if w.is_over])
         if group := self._take_group():
             self._weigh(group)
@@ -174,6 +184,14 @@ class Batcher:
             self._counters.step(rows)
             self._step()
         self._tick()
+
+    def _end_late(self) -> None:
+        """End what passed its deadline: its caller may still be waiting for a sibling of it."""
+        now_s = time.monotonic()
+        with self._changed:
+            late = [work for work in self._in_flight if work.is_late(now_s)]
+        for work in late:
+            _settle(work, _too_late())
 
     def _take_group(self) -> list[Work]:
         """The oldest choose work and the siblings that wait with it."""
@@ -293,15 +311,28 @@ class Batcher:
             self._in_flight.difference_update([w for w in self._in_flight if w.is_over])
 
 
-def _settle(work: Work, answer: Generation | Distribution | PreceptorError) -> None:
+def _settle(work: Work, answer: Generation | Distribution | PreceptorError) -> bool:
+    """Hand over an answer; False where the work was over before."""
     try:
         if isinstance(answer, PreceptorError):
             work.future.set_exception(answer)
         else:
             work.future.set_result(answer)
     except InvalidStateError:
-        # Its caller gave up, or abort_all came first.
-        return
+        # Its caller gave up, or an abort or its deadline came first.
+        return False
+    return True
+
+
+def _withdrawn(reason: str) -> EngineAborted:
+    return EngineAborted(f"the engine withdrew its requests: {reason}")
+
+
+def _too_late() -> EngineTimeout:
+    return EngineTimeout(
+        "the engine did not answer before the request's deadline; allow more time or smaller "
+        "batches"
+    )
 
 
 def _translated(error: Exception) -> PreceptorError:

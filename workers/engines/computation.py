@@ -22,6 +22,7 @@ class Work:
         tokens: Most tokens it will ever hold in the cache, completion included.
         group: Key of the siblings it shares a prefix with, "" for none.
         deadline_at: Monotonic time after which its caller no longer waits, or None.
+        owner: Who asks; see ``Prompted``.
     """
 
     verb: Verb
@@ -29,12 +30,17 @@ class Work:
     tokens: int
     group: str = ""
     deadline_at: float | None = None
+    owner: str = ""
     future: Future[Any] = field(default_factory=Future)
 
     @property
     def is_over(self) -> bool:
         """Whether nobody waits for it any more."""
         return self.future.done()
+
+    def is_late(self, now_s: float) -> bool:
+        """Whether its deadline has passed at the monotonic time ``now_s``."""
+        return self.deadline_at is not None and self.deadline_at <= now_s
 
 
 Finished = list[tuple[Work, Generation]]

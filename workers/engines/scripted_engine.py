@@ -1,7 +1,7 @@
 """Engine without a model: rules, faults on demand and an optional simulated speed.
 
-For tests, demos and scaling studies. What it answers is in ``scripted_rules``; this room keeps
-the protocol: limits, deadlines, aborts, counters and the time an answer takes.
+For tests, demos and scaling studies. What it answers is in ``scripted_rules``, how time passes in
+``simulated_time``; this room keeps the protocol: limits, faults, counters, the seconds needed.
 """
 
 from __future__ import annotations
@@ -10,19 +10,11 @@ import os
 import re
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
-from schemas.errors import (
-    ConfigError,
-    EngineAborted,
-    EngineError,
-    EngineTimeout,
-    EngineUnavailable,
-    PromptTooLong,
-)
+from schemas.errors import ConfigError, EngineError, EngineTimeout, PromptTooLong
 from workers.engines import (
     ChooseRequest,
     Distribution,
@@ -36,6 +28,7 @@ from workers.engines import (
 )
 from workers.engines.counters import Counters
 from workers.engines.scripted_rules import Rules
+from workers.engines.simulated_time import Call, SimulatedTime
 
 EXIT_STATUS = 70
 FAULTS = frozenset({"error", "error_once", "timeout", "garbage", "hang", "exit", "cut_off"})
@@ -85,14 +78,10 @@ class ScriptedEngine:
     def __init__(self, model_name: str, options: ScriptedOptions | None = None) -> None:
         self._model_name = model_name
         self._options = options or ScriptedOptions()
-        self._slots = threading.BoundedSemaphore(self._options.speed.slots)
-        self._stopped = threading.Event()
-        self._refusal: Callable[[], EngineError] | None = None
+        self._time = SimulatedTime(self._options.speed.slots)
         self._lock = threading.Lock()
         self._counters = Counters(self._options.speed.slots)
         self._failed_once: set[str] = set()
-        self._active = 0
-        self._progress_at = time.monotonic()
 
     @property
     def model_name(self) -> str:
@@ -116,39 +105,42 @@ class ScriptedEngine:
             self._check_fits(request, max(len(c.split()) for c in request.choices))
         return self._answer(requests, self._weigh)
 
+    def abort(self, owner: str, reason: str) -> int:
+        """End one owner's requests with EngineAborted; the others go on."""
+        return self._time.abort(owner, reason)
+
     def abort_all(self, reason: str) -> None:
         """End everything in flight with EngineAborted and refuse new requests."""
-        self._stop(lambda: EngineAborted(f"the engine withdrew its requests: {reason}"))
+        self._time.abort_all(reason)
 
     def last_progress_s(self) -> float:
         """Seconds since the last answer; 0 when idle."""
-        with self._lock:
-            return time.monotonic() - self._progress_at if self._active else 0.0
+        return self._time.last_progress_s()
 
     def snapshot(self) -> Snapshot:
         """Counters for metrics."""
+        in_flight = self._time.in_flight()
         with self._lock:
-            return self._counters.snapshot(0, self._active)
+            return self._counters.snapshot(0, in_flight)
 
     def close(self) -> None:
         """Refuse later calls."""
-        self._stop(lambda: EngineUnavailable("the engine is closed; start the worker again"))
-
-    def _stop(self, refusal: Callable[[], EngineError]) -> None:
-        with self._lock:
-            self._refusal = refusal
-        self._stopped.set()
+        self._time.close()
 
     def _answer(self, requests: Sequence[R], answer: Callable[[R, int], A]) -> list[A]:
-        with self._in_flight(len(requests)):
-            self._raise_if_stopped()
-            for request in requests:
-                self._meet_fault(request)
-            cached = _cached_words(requests)
-            answers = [answer(r, words) for r, words in zip(requests, cached, strict=True)]
-            self._take_time(requests, answers)
-        self._count(answers)
-        return answers
+        started_s = time.monotonic()
+        try:
+            with self._time.call(requests) as call:
+                for request in requests:
+                    self._meet_fault(call, request)
+                cached = _cached_words(requests)
+                answers = [answer(r, words) for r, words in zip(requests, cached, strict=True)]
+                self._take_time(call, answers)
+            self._count(answers)
+            return answers
+        finally:
+            with self._lock:
+                self._counters.busy(time.monotonic() - started_s)
 
     def _weigh(self, request: ChooseRequest, cached_tokens: int) -> Distribution:
         rules = self._options.rules
@@ -172,7 +164,7 @@ class ScriptedEngine:
         usage = Usage(_words(scripted_rules.content(request)), _words(kept), cached_tokens)
         return Generation(kept, reason, usage)
 
-    def _meet_fault(self, request: Prompted) -> None:
+    def _meet_fault(self, call: Call, request: Prompted) -> None:
         fault = scripted_rules.fault(request, self._options.rules)
         if fault is None or fault in ("garbage", "cut_off"):
             return
@@ -183,7 +175,7 @@ class ScriptedEngine:
         if fault == "exit":
             os._exit(EXIT_STATUS)
         if fault == "hang":
-            self._pause(None, request.deadline_s)
+            self._time.pause(call, None, request.deadline_s)
         if fault == "timeout":
             raise EngineTimeout("scripted fault: the request passed its deadline")
         if fault == "error" or self._is_first(request):
@@ -198,58 +190,15 @@ class ScriptedEngine:
             self._failed_once.add(seen)
             return True
 
-    def _take_time(
-        self, requests: Sequence[Prompted], answers: Sequence[Generation | Distribution]
-    ) -> None:
+    def _take_time(self, call: Call, answers: Sequence[Generation | Distribution]) -> None:
         speed = self._options.speed
         computed = sum(a.usage.input_tokens - a.usage.cached_tokens for a in answers)
         written = max((answer.usage.output_tokens for answer in answers), default=0)
         needed_s = _seconds(computed, speed.prefill_tokens_per_s)
         needed_s += _seconds(written, speed.decode_tokens_per_s)
-        deadline_s = min((r.deadline_s for r in requests if r.deadline_s is not None), default=None)
+        limits = [r.deadline_s for r in call.requests if r.deadline_s is not None]
         if needed_s > 0:
-            started_s = time.monotonic()
-            with self._slot(deadline_s):
-                waited_s = time.monotonic() - started_s
-                left_s = None if deadline_s is None else max(0.0, deadline_s - waited_s)
-                self._pause(needed_s, left_s)
-
-    @contextmanager
-    def _slot(self, deadline_s: float | None) -> Iterator[None]:
-        if not self._slots.acquire(timeout=deadline_s):
-            raise EngineTimeout("the scripted engine had no free slot before the deadline")
-        try:
-            yield
-        finally:
-            self._slots.release()
-
-    def _pause(self, needed_s: float | None, deadline_s: float | None) -> None:
-        """Let simulated time pass; None is for ever. An abort ends it, and so does a deadline."""
-        limits = [seconds for seconds in (needed_s, deadline_s) if seconds is not None]
-        self._stopped.wait(min(limits, default=None))
-        self._raise_if_stopped()
-        if deadline_s is not None and (needed_s is None or needed_s > deadline_s):
-            raise EngineTimeout("the scripted engine did not answer before the deadline")
-
-    def _raise_if_stopped(self) -> None:
-        with self._lock:
-            if self._refusal is not None:
-                raise self._refusal()
-
-    @contextmanager
-    def _in_flight(self, requests: int) -> Iterator[None]:
-        started_s = time.monotonic()
-        with self._lock:
-            if not self._active:
-                self._progress_at = started_s
-            self._active += requests
-        try:
-            yield
-        finally:
-            with self._lock:
-                self._active -= requests
-                self._progress_at = time.monotonic()
-                self._counters.busy(self._progress_at - started_s)
+            self._time.spend(call, needed_s, min(limits, default=None))
 
     def _count(self, answers: Sequence[Generation | Distribution]) -> None:
         with self._lock:

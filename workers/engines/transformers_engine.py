@@ -121,6 +121,10 @@ class TransformersEngine:
         sizes = [len(p.prompt.tokens) + sum(map(len, p.choices)) for p in payloads]
         return self._batcher.run(_works("choose", requests, payloads, sizes))
 
+    def abort(self, owner: str, reason: str) -> int:
+        """End one owner's requests with EngineAborted; the others go on."""
+        return self._batcher.abort(owner, reason)
+
     def abort_all(self, reason: str) -> None:
         """End everything in flight with EngineAborted and refuse new requests."""
         self._batcher.abort_all(reason)
@@ -270,6 +274,7 @@ def _works(
             size,
             request.prefix_key,
             None if request.deadline_s is None else now_s + request.deadline_s,
+            request.owner,
         )
         for request, payload, size in zip(requests, payloads, sizes, strict=True)
     ]

@@ -31,6 +31,7 @@ class Asking:
     def __init__(self, engine: Engine, step: ClaimedStep) -> None:
         self.engine = engine
         self.step = step
+        self.owner = str(step.id)
         self.usage = Usage()
         self.engine_s = 0.0
         self._versions: dict[str, None] = {}
@@ -38,10 +39,13 @@ class Asking:
     def seed(self, *parts: object) -> int:
         """A seed in [0, 2**31) of its own for each question, the same on every attempt.
 
-        Depends on the run's seed and the job's content; not on file order, worker or batch.
+        Depends on the run's seed and the job's content; not on file order, worker or batch. A job
+        that is opened again after it failed draws others: the same would only fail the same way.
         """
         step = self.step
         named = (step.seed, step.content_key, step.round, step.revision_try, step.kind, *parts)
+        if step.retries:
+            named += (f"retry {step.retries}",)
         digest = sha256("/".join(str(part) for part in named).encode()).digest()
         return int.from_bytes(digest[:4], "big") & 0x7FFF_FFFF
 
@@ -55,6 +59,7 @@ class Asking:
                 assistant_prefix=prompt.assistant_prefix,
                 shared_prefix_chars=prompt.shared_prefix_chars,
                 deadline_s=sampling.deadline_s,
+                owner=self.owner,
                 max_tokens=sampling.max_tokens,
                 temperature=sampling.temperature,
                 top_p=sampling.top_p,
@@ -75,6 +80,7 @@ class Asking:
                 messages=prompt.messages,
                 assistant_prefix=prompt.assistant_prefix,
                 shared_prefix_chars=prompt.shared_prefix_chars,
+                owner=self.owner,
                 choices=choices,
             )
             for prompt in prompts
