@@ -18,6 +18,8 @@ from schemas.jobs import CritiqueJob, ImproveJob, LabelJob, ReviseJob
 from schemas.messages import (
     CancelMessage,
     CancelReply,
+    ControlMessage,
+    ControlReply,
     ErrorReply,
     QueryMessage,
     QueryReply,
@@ -25,7 +27,7 @@ from schemas.messages import (
     SubmitReply,
 )
 from schemas.policy import PolicyConfig
-from schemas.results import JobResult, RunProgress
+from schemas.results import FailureGroup, JobResult, RunProgress
 
 FOLDER = Path(__file__).parent / "json"
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
@@ -36,18 +38,21 @@ CONTRACTS: dict[str, type[BaseModel]] = {
     "improve_job": ImproveJob,
     "job_result": JobResult,
     "run_progress": RunProgress,
+    "failure_group": FailureGroup,
     "run_config": RunConfig,
     "policy": PolicyConfig,
     "submit_message": SubmitMessage,
     "query_message": QueryMessage,
+    "control_message": ControlMessage,
     "cancel_message": CancelMessage,
     "submit_reply": SubmitReply,
     "query_reply": QueryReply,
+    "control_reply": ControlReply,
     "cancel_reply": CancelReply,
     "error_reply": ErrorReply,
 }
 #: What we write; the rest is what others write to us.
-_OURS = frozenset({"job_result", "run_progress"})
+_OURS = frozenset({"job_result", "run_progress", "failure_group"})
 
 
 def json_schema(name: str) -> dict[str, Any]:

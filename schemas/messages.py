@@ -7,24 +7,40 @@ refuses itself and not its neighbours. Pure contracts: nothing here sends or rec
 from __future__ import annotations
 
 from collections.abc import Mapping
+from types import NoneType
 from typing import Annotated, Any, Literal, Self, TypeVar
 from uuid import UUID
 
 from pydantic import Field, TypeAdapter, ValidationError, model_validator
 
-from schemas.config import RunConfig
+from schemas.config import BudgetConfig, RunConfig
 from schemas.errors import ContractError
 from schemas.jobs import AnyJob, Contract, Job, describe, parse_job
-from schemas.results import JobResult, RunProgress
+from schemas.policy import StopReason
+from schemas.results import FailureGroup, JobResult, RunProgress
 
 MAX_MESSAGE_JOBS = 500
 #: Seconds that an answer waits on Redis for its reader.
 REPLY_TTL_S = 120
 MAX_JSON_DEPTH = 64
+_LEAF = (str, int, float, NoneType)
 
 RunName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._:@+-]{0,127}$")]
 RequestId = Annotated[str, Field(pattern=r"^[A-Za-z0-9-]{8,64}$")]
 Ordinal = Annotated[int, Field(ge=0, lt=2**63)]
+
+ControlAction = Literal["pause", "resume", "cancel", "retry", "share", "budget"]
+RunState = Literal["active", "paused", "cancelled"]
+ErrorCode = Annotated[str, Field(pattern=r"^[a-z0-9_]{1,64}$")]
+#: Takes a limit away; null leaves it as it is.
+NoLimit = Literal["none"]
+_FIELD_OF_ACTION: dict[str, ControlAction] = {
+    "reasons": "retry",
+    "error_codes": "retry",
+    "weight": "share",
+    "max_running": "share",
+    "budgets": "budget",
+}
 
 MessageModel = TypeVar("MessageModel", bound=Contract)
 
@@ -64,9 +80,9 @@ class SubmitEnvelope(SubmitMessage):
 
 
 class QueryMessage(Contract):
-    """Keyword arguments of ``preceptor.query``: how a job or a run stands."""
+    """Keyword arguments of ``preceptor.query``: how a job or a run stands, or what failed."""
 
-    what: Literal["job", "run"]
+    what: Literal["job", "run", "failures"]
     run: RunName
     job_id: UUID | None = None
     reply_to: RequestId
@@ -78,8 +94,47 @@ class QueryMessage(Contract):
         return self
 
 
+class BudgetChange(Contract):
+    """Budgets that are to change; see ``BudgetConfig``. Null leaves one, ``none`` lifts it."""
+
+    max_tokens: Annotated[int, Field(ge=1)] | NoLimit | None = None
+    max_usd: Annotated[float, Field(gt=0)] | NoLimit | None = None
+    max_engine_s: Annotated[float, Field(gt=0)] | NoLimit | None = None
+    deadline_s: Annotated[float, Field(gt=0)] | NoLimit | None = None
+
+
+class ControlMessage(Contract):
+    """Keyword arguments of ``preceptor.control``: steer a run that goes on.
+
+    Attributes:
+        action: ``pause``, ``resume`` and ``cancel`` take no further fields.
+        reasons: Of ``retry``: only jobs that ended for one of these; by default any failure.
+        error_codes: Of ``retry``: only jobs whose last error has one of these codes.
+        weight: Of ``share``: the run's new weight; null leaves it.
+        max_running: Of ``share``: most steps at work at once; null leaves it, ``none`` lifts it.
+        budgets: Of ``budget``, and there alone.
+        reply_to: As of a submission.
+    """
+
+    run: RunName
+    action: ControlAction
+    reasons: tuple[StopReason, ...] = ()
+    error_codes: tuple[ErrorCode, ...] = Field(default=(), max_length=64)
+    weight: Annotated[float, Field(gt=0, le=1_000)] | None = None
+    max_running: Annotated[int, Field(ge=1)] | NoLimit | None = None
+    budgets: BudgetChange | None = None
+    reply_to: RequestId | None = None
+
+    @model_validator(mode="after")
+    def _check_fields(self) -> Self:
+        for name, action in _FIELD_OF_ACTION.items():
+            if getattr(self, name) not in (None, ()) and self.action != action:
+                raise ValueError(f"{name}: belongs to action='{action}', not to '{self.action}'")
+        return self
+
+
 class CancelMessage(Contract):
-    """Keyword arguments of ``preceptor.cancel``."""
+    """Keyword arguments of ``preceptor.cancel``: ``preceptor.control`` with that action."""
 
     run: RunName
     reply_to: RequestId | None = None
@@ -109,11 +164,33 @@ class SubmitReply(Contract):
 
 
 class QueryReply(Contract):
-    """Answer to a query; both null where the run does not have that job (yet)."""
+    """Answer to a query: what was asked for; all null where the run has no such job (yet)."""
 
     ok: Literal[True] = True
     result: JobResult | None = None
     progress: RunProgress | None = None
+    failures: tuple[FailureGroup, ...] | None = None
+
+
+class ControlReply(Contract):
+    """Answer to a control message: what it did, and how the run is set now.
+
+    Attributes:
+        changed: False where the run was so already.
+        jobs: Jobs that a cancellation ended at once (the others end with their step), or that a
+            retry opened again.
+        weight: As ``SchedulingConfig`` has it, and the next two likewise.
+    """
+
+    ok: Literal[True] = True
+    run: RunName
+    action: ControlAction
+    changed: bool
+    jobs: int
+    state: RunState
+    weight: float
+    max_running: int | None
+    budgets: BudgetConfig
 
 
 class CancelReply(Contract):
@@ -183,8 +260,9 @@ def check_depth(content: Any) -> None:
         ValueError: Over ``MAX_JSON_DEPTH`` levels.
     """
     level = [content]
-    for _ in range(MAX_JSON_DEPTH + 1):
-        level = [inner for value in level for inner in _inner(value)]
+    for _ in range(MAX_JSON_DEPTH):
+        # A leaf has no level of its own: most of what is read is leaves.
+        level = [x for value in level for x in _inner(value) if not isinstance(x, _LEAF)]
         if not level:
             return
     raise ValueError(f"is nested more than {MAX_JSON_DEPTH} levels deep")

@@ -12,6 +12,7 @@ TASK_STEP = "preceptor.step"
 TASK_SUBMIT = "preceptor.submit"
 TASK_QUERY = "preceptor.query"
 TASK_CANCEL = "preceptor.cancel"
+TASK_CONTROL = "preceptor.control"
 
 INTAKE_QUEUE = "intake"
 
