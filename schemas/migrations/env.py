@@ -2,8 +2,11 @@
 
 from alembic import context
 
-from schemas.tables import Base
+from schemas.door_tables import ApiKey
 
-context.configure(connection=context.config.attributes["connection"], target_metadata=Base.metadata)
+# Every table shares one metadata; the module imported last is the one that completes it.
+context.configure(
+    connection=context.config.attributes["connection"], target_metadata=ApiKey.metadata
+)
 with context.begin_transaction():
     context.run_migrations()

@@ -1,0 +1,112 @@
+"""``preceptor serve``: checks who may reach the door, then serves until SIGTERM.
+
+Wires settings, keys, application and server together; the command stands in ``cli``.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import os
+import signal
+import socket
+import sys
+from pathlib import Path
+from types import FrameType
+
+import click
+import uvicorn
+
+from producer.http.app import DOCS_PATH, build_app
+from producer.http.context import Context
+from producer.http.keys import any_key
+from schemas.database import transaction
+from schemas.errors import ConfigError
+from schemas.settings import Settings
+
+#: Requests under way get so long when the server is told to stop.
+GRACE_S = 10
+
+
+def serve_http(settings: Settings, *, no_auth: bool) -> None:
+    """Serve until SIGTERM or Ctrl-C.
+
+    Raises:
+        ConfigError: The address cannot be used, or would let strangers in.
+        LedgerError: The ledger is out of reach, or its tables are of another version.
+    """
+    here = is_loopback(settings.http_host)
+    context = Context.open(settings, keys_required=False, loopback_only=here)
+    try:
+        context.ledger.check()
+        context.keys_required = keys_required(context, no_auth=no_auth)
+        _serve(context, _listen(settings))
+    finally:
+        context.ledger.close()
+
+
+def _serve(context: Context, listening: socket.socket) -> None:
+    config = uvicorn.Config(
+        build_app(context, on_ready=lambda: _say_ready(listening, context.keys_required)),
+        log_level="warning",
+        access_log=False,
+        proxy_headers=False,
+        server_header=False,
+        timeout_graceful_shutdown=GRACE_S,
+    )
+    # The server raises the signal again when it has stopped; to be told to stop is no failure.
+    signal.signal(signal.SIGTERM, _leave)
+    uvicorn.Server(config).run(sockets=[listening])
+
+
+def keys_required(context: Context, *, no_auth: bool) -> bool:
+    """Whether callers must show a key: always where there are keys, unless ``no_auth``.
+
+    Raises:
+        ConfigError: There is no key, and the address can be reached from other machines.
+    """
+    if no_auth:
+        return False
+    with transaction(context.ledger.engine) as connection:
+        there_are_keys = any_key(connection)
+    if not there_are_keys and not context.loopback_only:
+        raise ConfigError(
+            f"http_host {context.settings.http_host}: whoever reaches it could use this ledger. "
+            "Make an API key with 'preceptor keys create NAME', or say --no-auth where a proxy "
+            "asks who calls"
+        )
+    return there_are_keys
+
+
+def is_loopback(host: str) -> bool:
+    """Whether an address can be reached from this machine alone."""
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def _listen(settings: Settings) -> socket.socket:
+    host, port = settings.http_host, settings.http_port
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        return socket.create_server((host, port), family=family, backlog=2048)
+    except OSError as error:
+        raise ConfigError(
+            f"cannot listen on {host}:{port}: {error.strerror or error}; choose another address "
+            "with --host and --port"
+        ) from error
+
+
+def _say_ready(listening: socket.socket, keys_required: bool) -> None:
+    host, port = listening.getsockname()[:2]
+    shown = f"[{host}]" if ":" in host else host
+    keys = "required" if keys_required else "not asked for"
+    click.echo(f"serving http://{shown}:{port}{DOCS_PATH} (API keys: {keys})", err=True)
+    if path := os.environ.get("PRECEPTOR_READY_FILE"):
+        Path(path).touch()
+
+
+def _leave(_number: int, _frame: FrameType | None) -> None:
+    sys.exit(0)
