@@ -14,7 +14,8 @@ if getattr(schemas, "__preceptor__", None) is not True:
         "ours: POST the jobs to Preceptor's HTTP intake, or run 'preceptor submit'."
     )
 
-from producer.client import Client, JobHandle
+from producer.client import Client
+from producer.handle import JobHandle
 from producer.submission import Submission
 
 __all__ = ["Client", "JobHandle", "Submission"]

@@ -1,4 +1,4 @@
-"""The producer's commands: ``preceptor submit``, ``status`` and ``cancel``.
+"""The producer's commands: ``preceptor submit`` and ``status``, and those of ``control_commands``.
 
 Reads arguments and prints; the work is the client's. Errors travel up as ``PreceptorError``.
 """
@@ -15,7 +15,9 @@ from pathlib import Path
 
 import click
 
+from producer import control_commands
 from producer.client import Client, check_run_name
+from producer.http import cli as http_commands
 from producer.lines import printable
 from producer.sources import KINDS, Extra, Line, Rejection, read_jobs, shape
 from producer.status_table import idle_queues, progress_line, run_text, runs_text
@@ -23,6 +25,7 @@ from producer.submission import Submission
 from schemas.config import RunConfig
 from schemas.config_file import load_config
 from schemas.errors import ConfigError, ContractError
+from schemas.job_check import check_job, run_constitution
 from schemas.jobs import AnyJob
 from schemas.results import RunProgress
 
@@ -86,7 +89,7 @@ def submit(
     with Client() as client:
         submission = _submit(client, run, config, source, _lines(source, config, kind, extra))
         if submission.jobs:
-            _after(client, run, wait)
+            _after(client, run, config, wait)
     if submission.rejected:
         click.get_current_context().exit(1)
 
@@ -106,18 +109,12 @@ def status(run: str | None, as_json: bool) -> None:
         _warn_idle(progress)
 
 
-@click.command()
-@click.argument("run")
-def cancel(run: str) -> None:
-    """Cancel RUN: queued jobs end now, running ones with their current step."""
-    with Client() as client:
-        cancelled = client.cancel(run)
-        still_open = client.progress(run).open
-    tail = f"; {still_open} running end with their current step" if still_open else ""
-    click.echo(f"run {run}: {cancelled} jobs cancelled at once{tail}")
-
-
-commands: list[click.Command] = [submit, status, cancel]
+commands: list[click.Command] = [
+    submit,
+    status,
+    *control_commands.commands,
+    *http_commands.commands,
+]
 
 
 def default_run_name(source: str, now: datetime) -> str:
@@ -157,10 +154,6 @@ def _check_whole(source: str, lines: Iterator[Line], config: RunConfig) -> None:
 
 def _fit_check(config: RunConfig) -> Callable[[int, AnyJob], Rejection | None]:
     """A check whether a run of this configuration takes a well-formed job."""
-    try:
-        from schemas.acceptance import check_job, run_constitution
-    except ImportError as error:
-        raise ConfigError("--strict needs: pip install 'preceptor[ledger]'") from error
     constitution = run_constitution(config)
 
     def unfit(number: int, job: AnyJob) -> Rejection | None:
@@ -186,7 +179,10 @@ def _submit(
     client: Client, run: str, config: RunConfig, source: str, lines: Iterator[Line]
 ) -> Submission:
     submission = client.submission(
-        run=run, config=config, on_rejection=lambda rejection: _report(source, rejection)
+        run=run,
+        config=config,
+        on_rejection=lambda rejection: _report(source, rejection),
+        keep_ids=False,
     )
     unit = "lines" if config.data.responses_per_prompt == 1 else "jobs"
     ended = False
@@ -204,8 +200,9 @@ def _report(source: str, rejection: Rejection) -> None:
     click.echo(f"{name}:{rejection.line_number}: {rejection.reason}", err=True)
 
 
-def _after(client: Client, run: str, wait: bool) -> None:
+def _after(client: Client, run: str, config: RunConfig, wait: bool) -> None:
     progress = client.progress(run)
+    _warn_kept(progress, config)
     if progress.open:
         _warn_idle(progress)
     if not wait:
@@ -219,6 +216,22 @@ def _after(client: Client, run: str, wait: bool) -> None:
         pause_s = min(pause_s * 1.5, _LONGEST_PAUSE_S)
         progress = client.progress(run)
     click.echo(progress.accounting)
+
+
+def _warn_kept(progress: RunProgress, config: RunConfig) -> None:
+    """A run's limits and share are those of its first submission, or were changed since."""
+    wanted = (config.scheduling.weight, config.scheduling.max_running)
+    kept = {
+        "budget": ("budgets", progress.budgets == config.budgets),
+        "share": ("scheduling", (progress.weight, progress.max_running) == wanted),
+    }
+    for command, (name, same) in kept.items():
+        if not same:
+            click.echo(
+                f"warning: run {progress.run} keeps its own {name}, not those of the "
+                f"configuration: 'preceptor {command} {progress.run}' changes them",
+                err=True,
+            )
 
 
 def _warn_idle(progress: RunProgress) -> None:

@@ -1,4 +1,4 @@
-"""The Python client: submit jobs, ask how they stand, wait for results, cancel a run.
+"""The Python client: submit jobs, ask how they stand, wait for results, steer a run.
 
 Thin: what a job is stands in ``schemas``, how it travels in ``producer.doors``. Nothing of the
 host process is configured or imported beyond what the chosen door needs.
@@ -6,9 +6,7 @@ host process is configured or imported beyond what the chosen door needs.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
@@ -16,15 +14,23 @@ from uuid import UUID
 
 from pydantic import TypeAdapter, ValidationError
 
-from producer.doors import Door, Transport, open_door
+from producer.doors import Transport, open_door
+from producer.handle import JobHandle
 from producer.sources import Rejection
 from producer.submission import Submission, Submittable
 from schemas.config import RunConfig, parse_config
 from schemas.config_file import load_config
-from schemas.errors import BrokerError, ContractError, LedgerError, ResultTimeout
+from schemas.errors import ContractError
 from schemas.jobs import AnyJob
-from schemas.messages import MAX_MESSAGE_JOBS, RunName
-from schemas.results import JobResult, JobState, RunProgress
+from schemas.messages import (
+    ControlAction,
+    ControlMessage,
+    ControlReply,
+    NoLimit,
+    RunName,
+    parse_message,
+)
+from schemas.results import FailureGroup, RunProgress
 from schemas.settings import Settings, load_settings
 
 if TYPE_CHECKING:
@@ -33,76 +39,6 @@ if TYPE_CHECKING:
 Config = RunConfig | Mapping[str, Any] | Path | str
 
 _RUN_NAME: TypeAdapter[str] = TypeAdapter(RunName)
-_FIRST_PAUSE_S = 0.05
-_LONGEST_PAUSE_S = 5.0
-_ENDED: tuple[JobState, ...] = ("done", "failed", "cancelled")
-
-
-@dataclass(frozen=True, slots=True)
-class JobHandle:
-    """One submitted job.
-
-    Attributes:
-        run: Name of its run.
-        job_id: Its id in the ledger, the same for the same job in the same run.
-        confirmed: Whether its acceptance is certain; False after an unconfirmed submission
-            over Redis.
-        duplicate: Whether the run had it before; None where ``confirmed`` is False.
-    """
-
-    run: str
-    job_id: UUID
-    confirmed: bool
-    duplicate: bool | None
-    _door: Door = field(repr=False, compare=False)
-
-    def status(self) -> JobState:
-        """Where the job is now.
-
-        Raises:
-            ContractError: The run does not have it, or not yet (unconfirmed).
-        """
-        state = self._door.fetch_state(self.run, self.job_id)
-        if state is None:
-            raise ContractError(
-                f"run '{self.run}' has no job {self.job_id}: an unconfirmed submission may "
-                "still be on its way, or was refused or lost; submit it again with confirm=True"
-            )
-        return state
-
-    def result(self, timeout_s: float = 600.0) -> JobResult:
-        """Wait until the job has ended.
-
-        A failed or cancelled job raises nothing: its result says so in ``state``,
-        ``stop_reason``, ``error_code`` and ``error``. An outage of the ledger or the broker is
-        waited out within the time given.
-
-        Raises:
-            ResultTimeout: The job has not ended in time; it goes on.
-            LedgerError: The ledger was still out of reach at the end of the time.
-            BrokerError: The broker was.
-        """
-        deadline = time.monotonic() + timeout_s
-        pause_s = _FIRST_PAUSE_S
-        while True:
-            try:
-                if (result := self._ended_result()) is not None:
-                    return result
-                problem: Exception = ResultTimeout(
-                    f"job {self.job_id} of run '{self.run}' has not ended within {timeout_s:g} s;"
-                    f" it goes on: 'preceptor status {self.run}'"
-                )
-            except (LedgerError, BrokerError, ResultTimeout) as error:
-                problem = error
-            if time.monotonic() + pause_s > deadline:
-                raise problem
-            time.sleep(pause_s)
-            pause_s = min(pause_s * 1.5, _LONGEST_PAUSE_S)
-
-    def _ended_result(self) -> JobResult | None:
-        if self._door.fetch_state(self.run, self.job_id) not in _ENDED:
-            return None
-        return self._door.fetch_job(self.run, self.job_id)
 
 
 class Client:
@@ -194,10 +130,11 @@ class Client:
         *,
         run: str,
         config: Config | None = None,
-        batch_size: int = MAX_MESSAGE_JOBS,
+        batch_size: int | None = None,
         confirm: bool = True,
         timeout_s: float = 30.0,
         on_rejection: Callable[[Rejection], None] | None = None,
+        keep_ids: bool = True,
     ) -> Submission:
         """Submit a stream of jobs in bounded memory; one bad job refuses itself only.
 
@@ -206,10 +143,12 @@ class Client:
                 ``data`` apply to files (``producer.sources.shape``), not here.
             run: Name of the run they join.
             config: The run's configuration, or its file; None where the run exists.
-            batch_size: Jobs sent at once, at most 500.
+            batch_size: Jobs sent at once; by default the most there may be: 5,000 to the
+                ledger, 500 over Redis.
             confirm: Over Redis, wait for each batch's acceptance; without it counts are None.
             timeout_s: Longest wait for one batch.
             on_rejection: Called with each refused item as it is met.
+            keep_ids: Keep what ``Submission.job_ids`` yields, 16 bytes a job.
 
         Raises:
             As ``submit``, except for single bad jobs. Batches sent before stay submitted, and
@@ -222,6 +161,7 @@ class Client:
             batch_size=batch_size,
             timeout_s=timeout_s,
             on_rejection=on_rejection,
+            keep_ids=keep_ids,
         )
         submission.feed(jobs)
         return submission
@@ -242,8 +182,32 @@ class Client:
         """
         return self._door.fetch_progress(check_run_name(run))
 
+    def failures(self, run: str) -> list[FailureGroup]:
+        """A run's failed jobs, grouped by what went wrong, the largest group first.
+
+        Raises:
+            ContractError: No such run.
+        """
+        return self._door.fetch_failures(check_run_name(run))
+
+    def pause(self, run: str) -> ControlReply:
+        """Pause a run: steps at work end, no other begins. A deadline goes on.
+
+        Raises:
+            ContractError: No such run, or it was cancelled.
+        """
+        return self._control(run, "pause")
+
+    def resume(self, run: str) -> ControlReply:
+        """Let a paused run go on where it stopped.
+
+        Raises:
+            ContractError: No such run, or it was cancelled.
+        """
+        return self._control(run, "resume")
+
     def cancel(self, run: str) -> int:
-        """Cancel a run. Running steps end at their next commit or heartbeat.
+        """Cancel a run, for good. Running steps end at their next commit or heartbeat.
 
         Returns:
             Jobs that ended at once.
@@ -251,7 +215,55 @@ class Client:
         Raises:
             ContractError: No such run.
         """
-        return self._door.cancel(check_run_name(run))
+        return self._control(run, "cancel").jobs
+
+    def retry(
+        self, run: str, *, reasons: Iterable[str] = (), error_codes: Iterable[str] = ()
+    ) -> int:
+        """Open failed jobs again: each goes on with the step that failed, under new seeds.
+
+        Args:
+            reasons: Only jobs with one of these stop reasons; by default every failure. Only
+                where it is named, also ``budget_exhausted`` or ``deadline``.
+            error_codes: Only jobs whose last error has one of these codes.
+
+        Returns:
+            Jobs opened again, at least 1.
+
+        Raises:
+            ContractError: No such run, it was cancelled or is past its deadline, or no job fits.
+        """
+        chosen = {"reasons": tuple(reasons), "error_codes": tuple(error_codes)}
+        return self._control(run, "retry", **chosen).jobs
+
+    def share(
+        self, run: str, *, weight: float | None = None, max_running: int | NoLimit | None = None
+    ) -> ControlReply:
+        """Change a run's share of the workers; None leaves a value as it is.
+
+        Args:
+            weight: In proportion to the weights of other runs, above 0 and up to 1,000.
+            max_running: Most of its steps at work at once; ``"none"`` for no limit.
+
+        Raises:
+            ContractError: No such run, it was cancelled, or a value is out of its range.
+        """
+        return self._control(run, "share", weight=weight, max_running=max_running)
+
+    def budget(self, run: str, **limits: float | NoLimit | None) -> ControlReply:
+        """Change a run's budgets: those that a run was created with hold until then.
+
+        Args:
+            limits: By the names of ``schemas.config.BudgetConfig``; ``"none"`` takes one away.
+
+        Raises:
+            ContractError: No such run, it was cancelled, or a value is out of its range.
+        """
+        return self._control(run, "budget", budgets=limits)
+
+    def _control(self, run: str, action: ControlAction, **fields: Any) -> ControlReply:
+        content = {"run": check_run_name(run), "action": action, **fields}
+        return self._door.control(parse_message(ControlMessage, content))
 
     def list_runs(self) -> list[RunSummary]:
         """The newest runs.

@@ -14,8 +14,8 @@ from uuid import UUID
 from schemas.config import RunConfig
 from schemas.errors import ConfigError
 from schemas.jobs import AnyJob
-from schemas.messages import SubmitReply
-from schemas.results import JobResult, JobState, RunProgress
+from schemas.messages import ControlMessage, ControlReply, SubmitReply
+from schemas.results import FailureGroup, JobResult, JobState, RunProgress
 from schemas.settings import Settings
 
 if TYPE_CHECKING:
@@ -64,8 +64,12 @@ class Door(Protocol):
         """How a run stands."""
         ...
 
-    def cancel(self, run: str) -> int:
-        """Cancel a run; how many jobs ended at once."""
+    def fetch_failures(self, run: str) -> list[FailureGroup]:
+        """A run's failed jobs in groups."""
+        ...
+
+    def control(self, message: ControlMessage) -> ControlReply:
+        """Steer a run: every verb, in the form that also travels over Redis."""
         ...
 
     def list_runs(self) -> list[RunSummary]:

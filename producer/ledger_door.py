@@ -13,11 +13,13 @@ from sqlalchemy import select
 
 from schemas.admission import admit_jobs
 from schemas.config import RunConfig
+from schemas.control_requests import obey_control
 from schemas.database import open_database, transaction
+from schemas.failures import failures_of
 from schemas.jobs import AnyJob
-from schemas.messages import SubmitReply
-from schemas.progress import RunSummary, cancel_run, list_runs, progress_of
-from schemas.results import JobResult, JobState, RunProgress
+from schemas.messages import ControlMessage, ControlReply, SubmitReply
+from schemas.progress import RunSummary, list_runs, progress_of
+from schemas.results import FailureGroup, JobResult, JobState, RunProgress
 from schemas.routing import run_id_of
 from schemas.settings import Settings
 from schemas.tables import JobRow
@@ -61,10 +63,12 @@ class LedgerDoor:
         with transaction(self._engine) as connection:
             return progress_of(connection, run)
 
-    def cancel(self, run: str) -> int:
+    def fetch_failures(self, run: str) -> list[FailureGroup]:
         with transaction(self._engine) as connection:
-            progress_of(connection, run)
-            return cancel_run(connection, run_id_of(run))
+            return failures_of(connection, run)
+
+    def control(self, message: ControlMessage) -> ControlReply:
+        return obey_control(self._engine, message)
 
     def list_runs(self) -> list[RunSummary]:
         with transaction(self._engine) as connection:

@@ -6,6 +6,7 @@ Knows nothing of jobs. Whatever the bytes are, a line is either read or refused 
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Iterator
 from typing import Any, BinaryIO
 
@@ -62,24 +63,28 @@ def strict_json(text: str) -> Any:
         ValueError: Says what is wrong and where.
     """
     try:
-        return json.loads(text, object_pairs_hook=_unique, parse_constant=_no_constant)
+        return _DECODER.decode(text)
     except json.JSONDecodeError as error:
-        raise ValueError(f"is not JSON: {error.msg} at column {error.colno}") from error
+        reason = "begins with a byte order mark" if text.startswith("\ufeff") else error.msg
+        raise ValueError(f"is not JSON: {reason} at column {error.colno}") from error
     except RecursionError as error:
         raise ValueError("is not JSON we read: nested too deeply") from error
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    content: dict[str, Any] = {}
-    for key, value in pairs:
-        if key in content:
-            raise ValueError(f"names the key '{key}' twice")
-        content[key] = value
+    content = dict(pairs)
+    if len(content) < len(pairs):
+        twice = next(key for key, n in Counter(key for key, _ in pairs).items() if n > 1)
+        raise ValueError(f"names the key '{twice}' twice")
     return content
 
 
 def _no_constant(name: str) -> Any:
     raise ValueError(f"holds {name}, which is no JSON number")
+
+
+# Made once: json.loads would make one for each line.
+_DECODER = json.JSONDecoder(object_pairs_hook=_unique, parse_constant=_no_constant)
 
 
 def printable(text: str, limit: int = 400) -> str:

@@ -15,28 +15,29 @@ from uuid import UUID, uuid4
 
 from celery import Celery
 from kombu.exceptions import KombuError
-from redis import Redis
 from redis.exceptions import RedisError
 
-from schemas.broker import celery_options, client_url
+from schemas.broker import celery_options, redis_client
 from schemas.config import RunConfig
 from schemas.errors import (
     BrokerError,
     ConfigError,
+    Conflict,
     ContractError,
     LedgerError,
+    NotFound,
     PreceptorError,
     ResultTimeout,
     UnknownConstitution,
 )
 from schemas.jobs import AnyJob
-from schemas.messages import CancelReply, ErrorReply, QueryReply, SubmitReply
-from schemas.results import JobResult, JobState, RunProgress
+from schemas.messages import ControlMessage, ControlReply, ErrorReply, QueryReply, SubmitReply
+from schemas.results import FailureGroup, JobResult, JobState, RunProgress
 from schemas.routing import (
     INTAKE_QUEUE,
     PRIORITY_FIRST_STEP,
     PRIORITY_NEXT_STEP,
-    TASK_CANCEL,
+    TASK_CONTROL,
     TASK_QUERY,
     TASK_SUBMIT,
     reply_key,
@@ -48,12 +49,15 @@ if TYPE_CHECKING:
 
 #: Seconds an answer may take where the caller named no limit.
 ANSWER_WITHIN_S = 30.0
+#: Likewise a control: to cancel a run of a million jobs takes a minute.
+CONTROL_WITHIN_S = 180.0
 _SLICE_S = 5
 _SOCKET_TIMEOUT_S = 10
 _ERRORS: dict[str, type[PreceptorError]] = {
-    cls.code: cls for cls in (ConfigError, ContractError, LedgerError, UnknownConstitution)
+    cls.code: cls
+    for cls in (ConfigError, Conflict, ContractError, LedgerError, NotFound, UnknownConstitution)
 }
-_Reply = TypeVar("_Reply", SubmitReply, QueryReply, CancelReply)
+_Reply = TypeVar("_Reply", SubmitReply, QueryReply, ControlReply)
 
 
 class RedisDoor:
@@ -68,8 +72,8 @@ class RedisDoor:
         self._app.conf.update(celery_options(settings))
         # Someone waits for us here: a server that hangs is given up sooner than by a worker.
         self._app.conf.broker_transport_options |= {"socket_timeout": _SOCKET_TIMEOUT_S}
-        self._redis = Redis.from_url(
-            client_url(settings), socket_connect_timeout=5, socket_timeout=_SOCKET_TIMEOUT_S
+        self._redis = redis_client(
+            settings, socket_connect_timeout=5, socket_timeout=_SOCKET_TIMEOUT_S
         )
 
     def submit(
@@ -107,8 +111,16 @@ class RedisDoor:
             raise BrokerError(f"the intake worker's answer on run '{run}' has no progress")
         return reply.progress
 
-    def cancel(self, run: str) -> int:
-        return self._ask(TASK_CANCEL, {"run": run}, ANSWER_WITHIN_S, CancelReply).cancelled
+    def fetch_failures(self, run: str) -> list[FailureGroup]:
+        payload = {"what": "failures", "run": run, "job_id": None}
+        reply = self._ask(TASK_QUERY, payload, ANSWER_WITHIN_S, QueryReply)
+        if reply.failures is None:
+            raise BrokerError(f"the intake worker's answer on run '{run}' has no failures")
+        return list(reply.failures)
+
+    def control(self, message: ControlMessage) -> ControlReply:
+        payload = message.model_dump(mode="json", exclude={"reply_to"})
+        return self._ask(TASK_CONTROL, payload, CONTROL_WITHIN_S, ControlReply)
 
     def list_runs(self) -> list[RunSummary]:
         raise ConfigError("the list of runs stands in the ledger: set DATABASE_URL to read it")
@@ -157,7 +169,7 @@ class RedisDoor:
                 return cast(list[bytes], found)[1]
         raise ResultTimeout(
             f"no intake worker answered within {timeout_s:g} s; the message stays in the queue. "
-            "Start one with 'preceptor worker --intake'; submitting again makes no duplicates"
+            "Start one with 'preceptor worker --intake'; sending it again makes no duplicates"
         )
 
     def _unreachable(self, error: Exception) -> BrokerError:

@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.table import Table
 
-from schemas.results import RunProgress
+from producer.lines import printable
+from schemas.config import SchedulingConfig
+from schemas.results import FailureGroup, RunProgress
 
 if TYPE_CHECKING:
     from schemas.progress import RunSummary
 
 _WIDTH = 100
+#: Of an error text in a table; all of it stands in the job's result.
+_MOST_ERROR_CHARS = 400
 
 
 def run_text(progress: RunProgress) -> str:
@@ -34,12 +38,60 @@ def runs_text(runs: Iterable[RunSummary]) -> str:
     return _rendered(table) if table.row_count else "no runs yet: 'preceptor submit' makes one"
 
 
+def failures_text(run: str, groups: Sequence[FailureGroup]) -> str:
+    """What failed, the largest group first, and what to do about it."""
+    if not groups:
+        return f"run {run}: no job failed"
+    table = _table("jobs", "reason", "code", "step", "raw text", "last error")
+    for group in groups:
+        error = printable(group.last_error or "none recorded", _MOST_ERROR_CHARS)
+        table.add_row(
+            str(group.jobs),
+            group.stop_reason,
+            group.error_code or "-",
+            group.step,
+            f"{group.jobs_with_raw_text} kept" if group.jobs_with_raw_text else "none",
+            f"{error}\n(job {group.example_id or group.example_job_id})",
+        )
+    failed = sum(group.jobs for group in groups)
+    kinds = "1 group" if len(groups) == 1 else f"{len(groups)} groups"
+    return (
+        f"{_rendered(table)}\nrun {run}: {failed} failed jobs in {kinds}; "
+        f"'preceptor retry {run} --failed' opens them again"
+    )
+
+
+def share_text(weight: float, max_running: int | None) -> str:
+    """How a run shares the workers."""
+    cap = (
+        "no limit on steps at once"
+        if max_running is None
+        else f"at most {max_running} steps at once"
+    )
+    return f"weight {weight:g}, {cap}"
+
+
+def budgets_text(progress: RunProgress) -> str:
+    """What was used of each budget; "" where there is none."""
+    budgets = progress.budgets
+    used = {
+        "tokens": (progress.input_tokens + progress.output_tokens, budgets.max_tokens),
+        "USD": (progress.cost_usd, budgets.max_usd),
+        "engine seconds": (progress.engine_s, budgets.max_engine_s),
+    }
+    parts = [f"{n:,.6g} of {most:,.6g} {unit}" for unit, (n, most) in used.items() if most]
+    if budgets.deadline_s is not None:
+        parts.append(f"deadline {budgets.deadline_s:,.6g} s after the first submission")
+    return ", ".join(parts)
+
+
 def progress_line(progress: RunProgress) -> str:
     """One line for someone who waits."""
     stages = ", ".join(f"{stage}: {n}" for stage, n in progress.by_stage.items())
     tail = f" ({stages})" if stages else ""
+    state = " (paused)" if progress.state == "paused" else ""
     return (
-        f"run {progress.run}: {progress.done} done, {progress.failed} failed, "
+        f"run {progress.run}{state}: {progress.done} done, {progress.failed} failed, "
         f"{progress.cancelled} cancelled, {progress.open} open{tail}"
     )
 
@@ -60,6 +112,8 @@ def _counts(progress: RunProgress) -> str:
         "errors": _pairs(progress.errors),
         "tokens": f"{progress.input_tokens:,} in ({progress.cached_tokens:,} cached), "
         f"{progress.output_tokens:,} out",
+        "share": _share(progress),
+        "budgets": budgets_text(progress),
         "cost": f"{progress.cost_usd:.4f} USD, {progress.engine_s:,.1f} engine seconds",
         "steps done": f"{progress.steps_done:,} in {progress.active_s:,.1f} s",
     }
@@ -67,6 +121,13 @@ def _counts(progress: RunProgress) -> str:
         if value:
             table.add_row(name, value)
     return _rendered(table)
+
+
+def _share(progress: RunProgress) -> str:
+    usual = SchedulingConfig()
+    if (progress.weight, progress.max_running) == (usual.weight, usual.max_running):
+        return ""
+    return share_text(progress.weight, progress.max_running)
 
 
 def _queues(progress: RunProgress) -> str:
@@ -91,5 +152,7 @@ def _table(*columns: str, header: bool = True) -> Table:
 def _rendered(table: Table) -> str:
     # Into a string and through click.echo, so that pipes and encodings are click's business.
     text = io.StringIO()
-    Console(file=text, width=_WIDTH, color_system=None).print(table)
+    # No markup: an error text may hold anything, square brackets too.
+    console = Console(file=text, width=_WIDTH, color_system=None, markup=False, emoji=False)
+    console.print(table)
     return "\n".join(line.rstrip() for line in text.getvalue().splitlines())

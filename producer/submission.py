@@ -1,12 +1,16 @@
 """A stream of jobs on its way into a run, in batches, with the counts of what became of them.
 
-Holds one batch and 16 bytes a job, however long the stream is.
+While one batch is being recorded the next one is read. Holds two batches and 16 bytes a job (the
+ids, which can be left out), however long the stream is.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import Any
+from concurrent.futures import Future
+from contextlib import suppress
+from threading import Thread
+from typing import Any, Literal
 from uuid import UUID
 
 from producer.doors import Door
@@ -14,15 +18,20 @@ from producer.lines import printable
 from producer.sources import Rejection
 from schemas.config import RunConfig
 from schemas.errors import ContractError
-from schemas.jobs import AnyJob, job_key
-from schemas.messages import MAX_MESSAGE_JOBS, RejectedJob, read_job
+from schemas.jobs import AnyJob, ReviseJob, job_key
+from schemas.messages import MAX_MESSAGE_JOBS, RejectedJob, SubmitReply, read_job
 from schemas.routing import job_id_of, run_id_of
 
 #: What can be submitted: a job, its mapping, or what ``producer.sources.read_jobs`` yields.
 Submittable = AnyJob | Mapping[str, Any] | tuple[int, AnyJob] | Rejection
+#: Most jobs of one batch: of a message, or of one transaction of the ledger.
+LARGEST_BATCH: dict[Literal["ledger", "redis"], int] = {"redis": MAX_MESSAGE_JOBS, "ledger": 5_000}
 #: A batch is sent when its texts reach this, so that no message or transaction grows huge.
 MAX_BATCH_BYTES = 4 * 2**20
 KEPT_REJECTIONS = 1_000
+
+#: Jobs with their ordinal and their line's number.
+_Batch = list[tuple[int, int, AnyJob]]
 
 
 class Submission:
@@ -46,12 +55,14 @@ class Submission:
         config: RunConfig | None,
         *,
         confirm: bool = True,
-        batch_size: int = MAX_MESSAGE_JOBS,
+        batch_size: int | None = None,
         timeout_s: float = 30.0,
         on_rejection: Callable[[Rejection], None] | None = None,
+        keep_ids: bool = True,
     ) -> None:
-        if not 1 <= batch_size <= MAX_MESSAGE_JOBS:
-            raise ContractError(f"batch_size: {batch_size}; between 1 and {MAX_MESSAGE_JOBS}")
+        largest = LARGEST_BATCH[door.transport]
+        if batch_size is not None and not 1 <= batch_size <= largest:
+            raise ContractError(f"batch_size: {batch_size}; between 1 and {largest:,}")
         self.run = run
         self.read = 0
         self.jobs = 0
@@ -63,12 +74,15 @@ class Submission:
         self._config = config
         self._digest = config.digest if config else None
         self._confirm = confirm
-        self._batch_size = batch_size
+        self._batch_size = batch_size or largest
         self._timeout_s = timeout_s
         self._on_rejection = on_rejection
-        self._batch: list[tuple[int, int, AnyJob]] = []
+        self._batch: _Batch = []
         self._batch_bytes = 0
-        self._ids = bytearray()
+        self._on_its_way: tuple[_Batch, Future[SubmitReply | None]] | None = None
+        self._refused = 0
+        self._unsure = 0
+        self._ids: bytearray | None = bytearray() if keep_ids else None
 
     def feed(self, items: Iterable[Submittable]) -> None:
         """Submit a stream to its end. What was sent before an error stays submitted.
@@ -76,12 +90,25 @@ class Submission:
         Raises:
             ContractError: The run does not fit; see ``Door.submit`` for the others.
         """
-        for item in items:
-            self._take(item)
-        self._send()
+        try:
+            for item in items:
+                self._take(item)
+            self._settle()
+            self._send_last()
+        except BaseException:
+            # The counts must say what became of the batch that was on its way.
+            with suppress(Exception):
+                self._settle()
+            raise
 
     def job_ids(self) -> Iterator[UUID]:
-        """Ids of the jobs in the run, in the stream's order, duplicates included."""
+        """Ids of the jobs in the run, in the stream's order, duplicates included.
+
+        Raises:
+            ContractError: They were not kept.
+        """
+        if self._ids is None:
+            raise ContractError("job_ids: this submission kept none; submit with keep_ids=True")
         for start in range(0, len(self._ids), 16):
             yield UUID(bytes=bytes(self._ids[start : start + 16]))
 
@@ -89,10 +116,13 @@ class Submission:
         """What went in and what became of it, as one equation."""
         if self.accepted is None:
             return f"{self.read} {unit} = {self.jobs} sent, unconfirmed + {self.rejected} rejected"
-        unsent = f" + {len(self._batch)} not submitted" if self._batch else ""
+        unsent = self._refused + len(self._batch)
+        unsure = self._unsure + (len(self._on_its_way[0]) if self._on_its_way else 0)
         return (
             f"{self.read} {unit} = {self.accepted} accepted + {self.duplicates} duplicate"
-            f" + {self.rejected} rejected{unsent}"
+            f" + {self.rejected} rejected"
+            + (f" + {unsure} unconfirmed" if unsure else "")
+            + (f" + {unsent} not submitted" if unsent else "")
         )
 
     def _take(self, item: Submittable) -> None:
@@ -115,42 +145,74 @@ class Submission:
     def _add(self, number: int, job: AnyJob) -> None:
         # The place in the stream, not the line, orders jobs: several may come from one line.
         self._batch.append((self.read - 1, number, job))
-        self._batch_bytes += len(job.model_dump_json())
+        self._batch_bytes += _size(job)
         if len(self._batch) >= self._batch_size or self._batch_bytes >= MAX_BATCH_BYTES:
-            self._send()
+            self._settle()
+            self._start()
 
-    def _send(self) -> None:
-        if not self._batch:
+    def _start(self) -> None:
+        """Send the batch from a thread of its own, so that the next one can be read."""
+        batch, self._batch, self._batch_bytes = self._batch, [], 0
+        outcome: Future[SubmitReply | None] = Future()
+        self._on_its_way = batch, outcome
+        # A daemon: a door that hangs must not keep an interrupted process alive.
+        Thread(target=self._send, args=(batch, outcome), daemon=True).start()
+
+    def _send_last(self) -> None:
+        if self._batch:
+            batch, self._batch, self._batch_bytes = self._batch, [], 0
+            outcome: Future[SubmitReply | None] = Future()
+            self._on_its_way = batch, outcome
+            self._send(batch, outcome)
+            self._settle()
+
+    def _send(self, batch: _Batch, outcome: Future[SubmitReply | None]) -> None:
+        jobs = [(ordinal, job) for ordinal, _, job in batch]
+        try:
+            reply = self._door.submit(
+                self.run, self._config, jobs, confirm=self._confirm, timeout_s=self._timeout_s
+            )
+        except BaseException as error:
+            outcome.set_exception(error)
+        else:
+            outcome.set_result(reply)
+
+    def _settle(self) -> None:
+        """Wait for the batch on its way and count what became of it."""
+        if self._on_its_way is None:
             return
-        batch = self._batch
-        reply = self._door.submit(
-            self.run,
-            self._config,
-            [(ordinal, job) for ordinal, _, job in batch],
-            confirm=self._confirm,
-            timeout_s=self._timeout_s,
-        )
-        self._batch, self._batch_bytes = [], 0
+        batch, outcome = self._on_its_way
+        error = outcome.exception()
+        self._on_its_way = None
+        if error is None:
+            self._count(batch, outcome.result())
+            return
+        if isinstance(error, ContractError):
+            self._refused += len(batch)
+        else:
+            # An answer that was lost says nothing of the commit.
+            self._unsure += len(batch)
+        raise error
+
+    def _count(self, batch: _Batch, reply: SubmitReply | None) -> None:
+        self.jobs += len(batch)
         if reply is None:
             self._count_sent([job for _, _, job in batch])
             return
-        self.jobs += len(batch)
         self.accepted = (self.accepted or 0) + reply.accepted
         self.duplicates = (self.duplicates or 0) + reply.duplicates
-        self._ids += b"".join(job_id.bytes for job_id in reply.job_ids if job_id)
+        if self._ids is not None:
+            self._ids += b"".join(job_id.bytes for job_id in reply.job_ids if job_id)
         self._reject_all(reply.rejected, batch)
 
     def _count_sent(self, jobs: list[AnyJob]) -> None:
         self.accepted = self.duplicates = None
-        self.jobs += len(jobs)
-        if self._digest is not None:
+        if self._digest is not None and self._ids is not None:
             run_id = run_id_of(self.run)
             keys = (job_key(job, self._digest) for job in jobs)
             self._ids += b"".join(job_id_of(run_id, key).bytes for key in keys)
 
-    def _reject_all(
-        self, refused: Iterable[RejectedJob], batch: list[tuple[int, int, AnyJob]]
-    ) -> None:
+    def _reject_all(self, refused: Iterable[RejectedJob], batch: _Batch) -> None:
         for one in refused:
             self._reject(Rejection(batch[one.index][1], printable(one.message)))
 
@@ -160,3 +222,10 @@ class Submission:
             self.rejections.append(rejection)
         if self._on_rejection is not None:
             self._on_rejection(rejection)
+
+
+def _size(job: AnyJob) -> int:
+    """About the bytes of a job as JSON."""
+    if job.metadata or not isinstance(job.prompt, str) or isinstance(job, ReviseJob):
+        return len(job.model_dump_json())
+    return sum(len(value) for value in vars(job).values() if isinstance(value, str))

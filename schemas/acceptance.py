@@ -16,14 +16,13 @@ from sqlalchemy import Connection, select
 from sqlalchemy.dialects.postgresql import insert
 
 from schemas.config import RunConfig
-from schemas.constitution import Constitution, load_constitution
+from schemas.constitution import Constitution
 from schemas.errors import ContractError
-from schemas.jobs import AnyJob, ImproveJob, LabelJob, ReviseJob, job_key
+from schemas.job_check import run_constitution
+from schemas.job_copy import STEP_COLUMNS, NewRows, copy_new
+from schemas.jobs import AnyJob, ImproveJob, canonical_content, key_of_content, payload_json
 from schemas.routing import ROLE_OF, StepKind, job_id_of, model_queue, run_id_of, step_id_of
-from schemas.tables import JobRow, Run, StepRow
-
-#: Rows per INSERT: the bind parameters of one statement stay below Postgres' 65,535.
-INSERT_ROWS = 2_000
+from schemas.tables import Run
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +33,7 @@ class OpenRun:
     name: str
     config: RunConfig
     constitution: Constitution
+    config_digest: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,20 +45,6 @@ class Acceptance:
     duplicates: int
 
 
-def run_constitution(config: RunConfig) -> Constitution:
-    """The principles that a configuration selects.
-
-    Raises:
-        UnknownConstitution: No constitution of that name.
-        ContractError: A file is wrong, or the selection is empty.
-    """
-    chosen = config.constitution
-    whole = load_constitution(chosen.name, chosen.files)
-    if chosen.categories is None and chosen.principles is None:
-        return whole
-    return whole.select(chosen.categories, chosen.principles)
-
-
 def open_run(connection: Connection, name: str, config: RunConfig) -> OpenRun:
     """Create the run called ``name``, or find it.
 
@@ -66,19 +52,23 @@ def open_run(connection: Connection, name: str, config: RunConfig) -> OpenRun:
         ContractError: The name is taken by a run with another configuration or constitution.
     """
     constitution = run_constitution(config)
-    run_id = run_id_of(name)
-    connection.execute(
-        insert(Run).values(_run_row(run_id, name, config, constitution)).on_conflict_do_nothing()
-    )
-    found = connection.execute(
-        select(Run.config_digest, Run.constitution_digest).where(Run.id == run_id)
-    ).one()
-    if tuple(found) != (config.digest, constitution.digest):
+    run = OpenRun(run_id_of(name), name, config, constitution, config.digest)
+    found = _digests(connection, run.id)
+    if found is None:
+        connection.execute(insert(Run).values(_run_row(run)).on_conflict_do_nothing())
+        found = _digests(connection, run.id)
+    if found != (run.config_digest, constitution.digest):
         raise ContractError(
             f"run '{name}' exists with another configuration or constitution: submit under "
             "another name, or with the configuration it was created with"
         )
-    return OpenRun(run_id, name, config, constitution)
+    return run
+
+
+def _digests(connection: Connection, run_id: UUID) -> tuple[str, str] | None:
+    statement = select(Run.config_digest, Run.constitution_digest).where(Run.id == run_id)
+    found = connection.execute(statement).first()
+    return None if found is None else (found[0], found[1])
 
 
 def find_run(connection: Connection, name: str) -> OpenRun:
@@ -87,7 +77,8 @@ def find_run(connection: Connection, name: str) -> OpenRun:
     Raises:
         ContractError: There is none.
     """
-    row = connection.execute(select(Run.config, Run.constitution).where(Run.name == name)).first()
+    columns = select(Run.config, Run.constitution, Run.config_digest)
+    row = connection.execute(columns.where(Run.name == name)).first()
     if row is None:
         raise ContractError(f"no run is called '{name}': the first submission brings its config")
     return OpenRun(
@@ -95,18 +86,18 @@ def find_run(connection: Connection, name: str) -> OpenRun:
         name,
         RunConfig.model_validate(row.config),
         Constitution.model_validate(row.constitution),
+        row.config_digest,
     )
 
 
-def _run_row(
-    run_id: UUID, name: str, config: RunConfig, constitution: Constitution
-) -> dict[str, Any]:
+def _run_row(run: OpenRun) -> dict[str, Any]:
+    config, constitution = run.config, run.constitution
     deadline_s = config.budgets.deadline_s
     return {
-        "id": run_id,
-        "name": name,
+        "id": run.id,
+        "name": run.name,
         "config": config.model_dump(mode="json"),
-        "config_digest": config.digest,
+        "config_digest": run.config_digest,
         "constitution": constitution.model_dump(mode="json"),
         "constitution_digest": constitution.digest,
         "seed": config.seed,
@@ -114,26 +105,6 @@ def _run_row(
         "max_running": config.scheduling.max_running,
         "deadline_at": deadline_s and datetime.now(UTC) + timedelta(seconds=deadline_s),
     }
-
-
-def check_job(job: AnyJob, constitution: Constitution, *, where: str) -> None:
-    """Refuse a job that names a principle its run does not have.
-
-    Raises:
-        ContractError: Names ``where`` and the principle.
-    """
-    named: list[str] = []
-    if isinstance(job, LabelJob) and job.principle is not None:
-        named = [job.principle]
-    elif isinstance(job, ReviseJob):
-        named = [critique.principle for critique in job.critiques]
-    known = {principle.name for principle in constitution.principles}
-    for name in named:
-        if name not in known:
-            raise ContractError(
-                f"{where}: no principle '{name}' in constitution '{constitution.name}', "
-                f"which has: {', '.join(sorted(known))}"
-            )
 
 
 def accept_jobs(
@@ -144,42 +115,31 @@ def accept_jobs(
     Args:
         connection: Inside a transaction, which the caller commits.
         run: The run they join.
-        jobs: Pairs of ordinal (position in the source) and job.
+        jobs: Pairs of ordinal (position in the source) and job; of equal jobs the first counts.
+
+    Raises:
+        LedgerError: The server is away or refused the rows.
     """
-    digest = run.config.digest
-    keyed = [(ordinal, job, job_key(job, digest)) for ordinal, job in jobs]
-    ids = tuple(job_id_of(run.id, key) for _, _, key in keyed)
-    rows = {
-        job_id: _job_row(run.id, job_id, ordinal, job, key)
-        for job_id, (ordinal, job, key) in zip(ids, keyed, strict=True)
-    }
-    new = _insert_new(connection, list(rows.values()))
-    by_id = dict(zip(ids, (job for _, job in jobs), strict=True))
-    steps = [_first_step_row(run, by_id[i], i, rows[i]["ordinal"]) for i in rows if i in new]
-    for start in range(0, len(steps), INSERT_ROWS):
-        connection.execute(insert(StepRow), steps[start : start + INSERT_ROWS])
-    return Acceptance(ids, len(new), len(ids) - len(new))
+    ids: list[UUID] = []
+    rows: dict[UUID, NewRows] = {}
+    for ordinal, job in jobs:
+        content = canonical_content(job)
+        key = key_of_content(content, run.config_digest)
+        job_id = job_id_of(run.id, key)
+        ids.append(job_id)
+        if job_id not in rows:
+            rows[job_id] = _rows(run, job_id, key, ordinal, job, content)
+    new = copy_new(connection, rows) if rows else 0
+    return Acceptance(tuple(ids), new, len(ids) - new)
 
 
-def _insert_new(connection: Connection, rows: list[dict[str, Any]]) -> set[UUID]:
-    new: set[UUID] = set()
-    for start in range(0, len(rows), INSERT_ROWS):
-        statement = insert(JobRow).values(rows[start : start + INSERT_ROWS])
-        returned = connection.execute(statement.on_conflict_do_nothing().returning(JobRow.id))
-        new.update(returned.scalars())
-    return new
-
-
-def _job_row(run_id: UUID, job_id: UUID, ordinal: int, job: AnyJob, key: str) -> dict[str, Any]:
-    return {
-        "id": job_id,
-        "run_id": run_id,
-        "job_key": key,
-        "kind": job.kind,
-        "external_id": job.id,
-        "ordinal": ordinal,
-        "payload": job.model_dump(mode="json"),
-    }
+def _rows(run: OpenRun, job_id: UUID, key: str, ordinal: int, job: AnyJob, content: str) -> NewRows:
+    kind = first_step_kind(job)
+    step = step_values(run.id, run.config, job_id, kind, 0 if kind == "respond" else 1, 1, ordinal)
+    return NewRows(
+        (job_id, run.id, key, job.kind, job.id, ordinal, payload_json(job, content)),
+        tuple(step[column] for column in STEP_COLUMNS),
+    )
 
 
 def first_step_kind(job: AnyJob) -> StepKind:
@@ -187,11 +147,6 @@ def first_step_kind(job: AnyJob) -> StepKind:
     if isinstance(job, ImproveJob):
         return "respond" if job.response is None else "critique"
     return job.kind
-
-
-def _first_step_row(run: OpenRun, job: AnyJob, job_id: UUID, ordinal: int) -> dict[str, Any]:
-    kind = first_step_kind(job)
-    return step_values(run.id, run.config, job_id, kind, 0 if kind == "respond" else 1, 1, ordinal)
 
 
 def step_values(

@@ -11,12 +11,12 @@ from uuid import UUID
 
 from sqlalchemy import Connection, select
 
-from schemas.acceptance import OpenRun, accept_jobs, check_job, find_run, open_run
+from schemas.acceptance import OpenRun, accept_jobs, find_run, open_run
 from schemas.config import RunConfig
 from schemas.errors import ContractError
-from schemas.jobs import AnyJob, job_key
+from schemas.job_check import check_job
+from schemas.jobs import AnyJob
 from schemas.messages import RejectedJob, SubmitReply
-from schemas.routing import job_id_of
 from schemas.tables import Run
 
 #: A place in a batch: its ordinal and job, or why it holds none.
@@ -39,46 +39,37 @@ def admit_jobs(
         ContractError: The run does not exist, was cancelled, or has another configuration.
     """
     run = _active_run(connection, run_name, config)
-    digest = run.config.digest
-    sorted_out = [_sort_out(entry, run, digest) for entry in entries]
-    jobs: dict[UUID, tuple[int, AnyJob]] = {}
-    for outcome in sorted_out:
-        if not isinstance(outcome, ContractError):
-            jobs.setdefault(outcome[0], outcome[1])
-    rejected = tuple(
-        RejectedJob(index=index, message=str(outcome))
-        for index, outcome in enumerate(sorted_out)
-        if isinstance(outcome, ContractError)
-    )
-    accepted = _accept(connection, run, jobs)
+    fitting: list[tuple[int, AnyJob]] = []
+    rejected: list[RejectedJob] = []
+    for index, entry in enumerate(entries):
+        try:
+            fitting.append(_fitting(entry, run))
+        except ContractError as error:
+            rejected.append(RejectedJob(index=index, message=str(error)))
+    acceptance = accept_jobs(connection, run, fitting)
     return SubmitReply(
-        job_ids=tuple(None if isinstance(o, ContractError) else o[0] for o in sorted_out),
-        accepted=accepted,
-        duplicates=len(entries) - len(rejected) - accepted,
-        rejected=rejected,
+        job_ids=_in_places(acceptance.job_ids, rejected),
+        accepted=acceptance.accepted,
+        duplicates=acceptance.duplicates,
+        rejected=tuple(rejected),
     )
 
 
-def _sort_out(
-    entry: Entry, run: OpenRun, digest: str
-) -> tuple[UUID, tuple[int, AnyJob]] | ContractError:
+def _fitting(entry: Entry, run: OpenRun) -> tuple[int, AnyJob]:
     if isinstance(entry, ContractError):
-        return entry
-    job = entry[1]
-    try:
-        check_job(job, run.constitution, where=job.kind)
-    except ContractError as error:
-        return error
-    return job_id_of(run.id, job_key(job, digest)), entry
+        raise entry
+    check_job(entry[1], run.constitution, where=entry[1].kind)
+    return entry
 
 
-def _accept(connection: Connection, run: OpenRun, jobs: dict[UUID, tuple[int, AnyJob]]) -> int:
-    if not jobs:
-        return 0
-    # In the order of their ids: two submitters of the same jobs in different orders would
-    # otherwise wait for each other's rows.
-    ordered = [jobs[job_id] for job_id in sorted(jobs)]
-    return accept_jobs(connection, run, ordered).accepted
+def _in_places(
+    job_ids: tuple[UUID, ...], rejected: Sequence[RejectedJob]
+) -> tuple[UUID | None, ...]:
+    """The ids with a None where an entry was refused."""
+    places: list[UUID | None] = list(job_ids)
+    for one in rejected:
+        places.insert(one.index, None)
+    return tuple(places)
 
 
 def _active_run(connection: Connection, name: str, config: RunConfig | None) -> OpenRun:

@@ -7,15 +7,19 @@ stand in one place. Nothing here connects.
 from __future__ import annotations
 
 from typing import Any
+from urllib.parse import unquote, urlsplit
 
 import kombu
 from kombu.entity import Queue
+from redis import Redis
+from redis.sentinel import Sentinel
 
 from schemas.errors import ConfigError
 from schemas.routing import INTAKE_QUEUE, PRIORITY_FIRST_STEP
 from schemas.settings import Settings
 
 LEAST_KOMBU = (5, 7)
+SENTINEL_PORT = 26379
 
 
 def assert_kombu() -> None:
@@ -46,6 +50,8 @@ def transport_options(settings: Settings) -> dict[str, Any]:
         "socket_keepalive": True,
         "health_check_interval": 25,
         "global_keyprefix": settings.key_prefix,
+        # Read by kombu's Sentinel transport only.
+        "master_name": settings.redis_master,
     }
 
 
@@ -100,11 +106,47 @@ def named_queue(name: str) -> Queue:
     return Queue(name, routing_key=name)  # type: ignore[no-untyped-call]
 
 
+def redis_client(settings: Settings, **options: Any) -> Redis:
+    """A plain client of the broker, for what is no Celery message. It connects on first use.
+
+    Args:
+        options: As ``redis.Redis`` takes them, for example ``socket_timeout``.
+
+    Raises:
+        ConfigError: No broker is known, or its address is of no kind that we know.
+    """
+    url = settings.require_redis_url()
+    if not url.startswith("sentinel://"):
+        return Redis.from_url(client_url(settings), **options)
+    # As kombu reads it: the first part says who we are, every part where a Sentinel listens.
+    parts = [urlsplit(part) for part in url.split(";")]
+    try:
+        places = [(part.hostname or "localhost", part.port or SENTINEL_PORT) for part in parts]
+        database = int(parts[0].path.strip("/") or 0)
+    except ValueError as error:
+        raise ConfigError(
+            f"REDIS_URL names Sentinel wrongly ({error}): write "
+            "sentinel://:password@host:26379/0;sentinel://host2:26379"
+        ) from error
+    sentinel = Sentinel(places, **options)  # type: ignore[no-untyped-call]
+    client: Redis = sentinel.master_for(  # type: ignore[no-untyped-call]
+        settings.redis_master,
+        username=_unquoted(parts[0].username),
+        password=_unquoted(parts[0].password),
+        db=database,
+    )
+    return client
+
+
+def _unquoted(part: str | None) -> str | None:
+    return unquote(part) if part else None
+
+
 def client_url(settings: Settings) -> str:
     """The broker's address as redis-py writes it, which differs for Unix sockets.
 
     Raises:
-        ConfigError: No broker is known, or the address is of a kind only kombu can follow.
+        ConfigError: No broker is known, or it is reached by no single address.
     """
     url = settings.require_redis_url()
     scheme = url.partition("://")[0]
@@ -113,5 +155,6 @@ def client_url(settings: Settings) -> str:
     if scheme == "redis+socket":
         return "unix" + url[len(scheme) :].replace("virtual_host=", "db=")
     raise ConfigError(
-        f"REDIS_URL begins with '{scheme}://': write redis://, rediss:// or redis+socket://"
+        f"REDIS_URL begins with '{scheme}://': write redis://, rediss://, redis+socket:// or "
+        "sentinel://"
     )

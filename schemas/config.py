@@ -142,6 +142,9 @@ class BudgetConfig(Contract):
     """Limits of a whole run; None for no limit. A job that meets one ends with
     ``budget_exhausted`` or ``deadline`` and keeps what it has.
 
+    Those of the run's first submission hold, whatever a later one says; ``preceptor budget``
+    changes them.
+
     Attributes:
         max_tokens: Prompt and completion tokens together.
         max_usd: Cost at the prices of ``models``.
@@ -157,7 +160,8 @@ class BudgetConfig(Contract):
 
 
 class SchedulingConfig(Contract):
-    """How a run shares workers with other runs; changes no result.
+    """How a run shares workers with other runs; changes no result. As with budgets the first
+    submission counts, and ``preceptor share`` changes it.
 
     Attributes:
         weight: Its share of a queue's slots in proportion to the other runs' weights.

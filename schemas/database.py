@@ -18,13 +18,19 @@ IDLE_TRANSACTION_S = 10
 
 
 def open_database(
-    database_url: str, *, pool_size: int = 8, transaction_limit_s: int | None = None
+    database_url: str,
+    *,
+    pool_size: int = 8,
+    pre_ping: bool = True,
+    transaction_limit_s: int | None = None,
 ) -> Engine:
     """An engine for the ledger. It connects on first use.
 
     Args:
         database_url: Postgres address.
         pool_size: Most connections kept open by this process.
+        pre_ping: Ask a pooled connection whether it lives before each use. Without it the first
+            use after a restart of the server fails, and the caller has to try again.
         transaction_limit_s: Seconds after which the server ends a transaction and with it the
             connection, also where the client sleeps in the middle of a batch, which the limit on
             idle transactions does not see. Needs Postgres 17; older servers know no such limit.
@@ -33,7 +39,7 @@ def open_database(
         driver_url(database_url),
         pool_size=pool_size,
         max_overflow=4,
-        pool_pre_ping=True,
+        pool_pre_ping=pre_ping,
         connect_args={
             "connect_timeout": 10,
             "application_name": "preceptor",

@@ -6,7 +6,13 @@ ledger column, metric label and HTTP body, and ``retryable``, which is all a ret
     PreceptorError
     ├── ConfigError              a setting or configuration file is wrong          (exit 2)
     ├── ContractError            an input does not fit its wire contract           (HTTP 422)
-    │   └── UnknownConstitution  no constitution of that name
+    │   ├── UnknownConstitution  no constitution of that name
+    │   ├── FieldError           one field of a request is wrong; carries ``field``
+    │   ├── NotFound             no run or job of that name or id                  (HTTP 404)
+    │   ├── Conflict             it does not fit what is there already             (HTTP 409)
+    │   └── TooLarge             a request is over its limit                       (HTTP 413)
+    ├── AccessError              the HTTP door does not know or not let the caller (HTTP 401, 403)
+    ├── LimitReached             a quota or the backlog is full                    (HTTP 429)
     ├── EngineError              a model engine did not answer
     │   ├── EngineUnavailable    try again later; carries ``retry_after_s``
     │   ├── EngineTimeout        a request passed its deadline
@@ -14,6 +20,7 @@ ledger column, metric label and HTTP body, and ``retryable``, which is all a ret
     │   └── PromptTooLong        the prompt does not fit the model's context
     ├── OutputError              the model answered, and the answer cannot be read
     ├── LedgerError              Postgres refused or lost a statement
+    │   ├── LedgerRefused        it will never take this statement
     │   └── LeaseLost            another worker owns this step now; drop the work
     ├── BrokerError              Redis refused or lost a message
     ├── StackError               a process of the local stack did not start
@@ -57,6 +64,67 @@ class UnknownConstitution(ContractError):
     """No constitution of that name; the message lists those that exist."""
 
     code = "unknown_constitution"
+
+
+class FieldError(ContractError):
+    """One field of a request is wrong.
+
+    Attributes:
+        field: Its place, e.g. ``config.policy.max_rounds``; None where it is the whole body.
+    """
+
+    def __init__(self, message: str, field: str | None) -> None:
+        super().__init__(message)
+        self.field = field
+
+
+class NotFound(ContractError):
+    """No run or job of that name or id."""
+
+    code = "not_found"
+
+
+class Conflict(ContractError):
+    """The request does not fit what is there already: a run's configuration or state, or what
+    was asked before under the same Idempotency-Key.
+    """
+
+    code = "conflict"
+
+
+class TooLarge(ContractError):
+    """A request is over its size limit; the message says what of it was taken."""
+
+    code = "too_large"
+
+
+class AccessError(PreceptorError):
+    """The HTTP door does not know its caller, or does not let it do this.
+
+    Attributes:
+        known: Whether the caller is known: HTTP 403, else 401.
+    """
+
+    code = "access_error"
+
+    def __init__(self, message: str, *, known: bool) -> None:
+        super().__init__(message)
+        self.known = known
+
+
+class LimitReached(PreceptorError):
+    """A key's quota is used up, or the ledger holds as many open jobs as it may.
+
+    Attributes:
+        retry_after_s: Seconds after which the same request may fit.
+    """
+
+    code = "limit_reached"
+    retryable = True
+
+    def __init__(self, message: str, retry_after_s: float) -> None:
+        super().__init__(message)
+        self.retry_after_s = retry_after_s
 
 
 class EngineError(PreceptorError):
@@ -121,6 +189,13 @@ class LedgerError(PreceptorError):
 
     code = "ledger_error"
     retryable = True
+
+
+class LedgerRefused(LedgerError):
+    """Postgres will not take a statement, however often it is sent: a value it cannot hold."""
+
+    code = "ledger_refused"
+    retryable = False
 
 
 class LeaseLost(LedgerError):

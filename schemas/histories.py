@@ -42,6 +42,7 @@ _JOB_COLUMNS = (
     "quality_last",
     "error_code",
     "error",
+    "retries",
     "ended_at",
 )
 
@@ -203,15 +204,17 @@ def _critiques(rows: Iterable[Any], facts: _RunFacts) -> tuple[CritiqueResult, .
 
 
 def _critique(row: Any, config: RunConfig) -> CritiqueResult:
-    severity = row.severity
+    # Only the outcome says whether the number counts; a failed critic is no clean bill.
+    severity = row.severity if row.outcome == "ok" else None
+    policy = config.policy
     return CritiqueResult(
         round=row.round,
         principle=row.principle,
         outcome=row.outcome,
         severity=severity,
         level=row.level,
-        needs_revision=severity is not None and severity > config.policy.needs_revision_above,
-        primary=severity is not None and severity > config.policy.primary_above,
+        needs_revision=None if severity is None else severity > policy.needs_revision_above,
+        primary=None if severity is None else severity > policy.primary_above,
         distribution=row.distribution,
         outside_mass=row.outside_mass,
         text=row.critique,

@@ -7,7 +7,6 @@ here, at the door, so that nothing Postgres or JSON cannot hold is ever accepted
 from __future__ import annotations
 
 import json
-import re
 from hashlib import sha256
 from typing import Annotated, Any, Literal
 
@@ -25,7 +24,10 @@ from schemas.errors import ContractError
 
 MAX_TEXT_BYTES = 1_000_000
 MAX_CRITIQUES = 64
-_LONE_SURROGATE = re.compile("[\ud800-\udfff]")
+# Jobs are named by the digest of this form: it may never change.
+_CANONICAL = json.JSONEncoder(sort_keys=True, ensure_ascii=False, separators=(",", ":"))
+_NOTES = {"metadata"}
+_NO_NOTES = '{"metadata":{}}'
 
 
 def check_text(text: str) -> str:
@@ -36,12 +38,13 @@ def check_text(text: str) -> str:
     """
     if "\x00" in text:
         raise ValueError("holds a NUL character, which Postgres text cannot store; remove it")
-    if found := _LONE_SURROGATE.search(text):
+    try:
+        size_bytes = len(text.encode())
+    except UnicodeEncodeError as error:
         raise ValueError(
-            f"holds a lone surrogate at character {found.start()}, which is not valid Unicode; "
+            f"holds a lone surrogate at character {error.start}, which is not valid Unicode; "
             "re-encode the source as UTF-8"
-        )
-    size_bytes = len(text.encode())
+        ) from error
     if size_bytes > MAX_TEXT_BYTES:
         raise ValueError(f"is {size_bytes:,} bytes; the limit is {MAX_TEXT_BYTES:,}")
     return text
@@ -49,7 +52,7 @@ def check_text(text: str) -> str:
 
 def check_not_blank(text: str) -> str:
     """Refuse text without a visible character."""
-    if not text.strip():
+    if not text or text.isspace():
         raise ValueError("is empty")
     return text
 
@@ -90,13 +93,8 @@ class JobContent(Contract):
     def _check(self) -> JobContent:
         if isinstance(self.prompt, tuple) and (not self.prompt or self.prompt[-1].role != "user"):
             raise ValueError("prompt: a conversation ends with a user turn")
-        try:
-            encoded = json.dumps(self.metadata, allow_nan=False)
-        except (TypeError, ValueError) as error:
-            raise ValueError(f"metadata: is not JSON ({error})") from error
-        if len(encoded) > 65_536:
-            raise ValueError(f"metadata: is {len(encoded):,} bytes; the limit is 65,536")
-        _check_tree(self.metadata)
+        if self.metadata:
+            _check_metadata(self.metadata)
         return self
 
     @property
@@ -112,6 +110,16 @@ class JobContent(Contract):
         if isinstance(self.prompt, str):
             return self.prompt
         return "\n\n".join(f"{t.role.capitalize()}: {t.content}" for t in self.prompt)
+
+
+def _check_metadata(metadata: Metadata) -> None:
+    try:
+        encoded = json.dumps(metadata, allow_nan=False)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"metadata: is not JSON ({error})") from error
+    if len(encoded) > 65_536:
+        raise ValueError(f"metadata: is {len(encoded):,} bytes; the limit is 65,536")
+    _check_tree(metadata)
 
 
 def _check_tree(value: Any) -> None:
@@ -222,16 +230,35 @@ def describe(error: ValidationError) -> str:
     return f"{field}: {reason}{tail}" if field else f"{reason}{tail}"
 
 
-def content_key(job: AnyJob) -> str:
-    """Digest of a job's kind, content and ``id``; seeds come from it.
+def canonical_content(job: AnyJob) -> str:
+    """A job's kind, content and ``id`` as JSON with sorted keys and no spaces.
 
     The metadata is left out: a job resubmitted with other notes is the same job.
     """
-    content = job.model_dump(mode="json", exclude={"metadata"})
-    canonical = json.dumps(content, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
-    return sha256(canonical.encode()).hexdigest()
+    return _CANONICAL.encode(job.model_dump(mode="json", exclude=_NOTES))
+
+
+def payload_json(job: AnyJob, content: str) -> str:
+    """The whole job as JSON; ``content`` is its ``canonical_content``."""
+    notes = (
+        _CANONICAL.encode(job.model_dump(mode="json", include=_NOTES))
+        if job.metadata
+        else _NO_NOTES
+    )
+    return f"{content[:-1]},{notes[1:]}"
+
+
+def content_key(job: AnyJob) -> str:
+    """Digest of a job's ``canonical_content``; seeds come from it."""
+    return sha256(canonical_content(job).encode()).hexdigest()
 
 
 def job_key(job: AnyJob, config_digest: str) -> str:
     """Identity of a job inside a run: its content under one configuration."""
-    return sha256(f"{config_digest}\n{content_key(job)}".encode()).hexdigest()
+    return key_of_content(canonical_content(job), config_digest)
+
+
+def key_of_content(content: str, config_digest: str) -> str:
+    """``job_key`` of the job that has this ``canonical_content``."""
+    digest = sha256(content.encode()).hexdigest()
+    return sha256(f"{config_digest}\n{digest}".encode()).hexdigest()

@@ -37,6 +37,8 @@ class StopReason(StrEnum):
 #: The loop ended because the response is good; every other reason is a limit or a failure.
 CONVERGED = frozenset({StopReason.SEVERITY_BELOW_THRESHOLD, StopReason.QUALITY_REACHED})
 FAILED = frozenset({StopReason.CRITIC_FAILED, StopReason.JUDGE_FAILED, StopReason.POLICY_FAILED})
+#: A limit of the whole run stopped the job before its own loop ended.
+LIMITED = frozenset({StopReason.BUDGET_EXHAUSTED, StopReason.DEADLINE})
 
 
 def _default_rounds(values: dict[str, Any]) -> int:

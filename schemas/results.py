@@ -8,6 +8,7 @@ from uuid import UUID
 
 from pydantic import Field
 
+from schemas.config import BudgetConfig
 from schemas.jobs import Contract, JobKind
 from schemas.policy import StopReason
 from schemas.routing import RoleName, StepKind
@@ -22,8 +23,9 @@ class CritiqueResult(Contract):
     Attributes:
         severity: Expected severity in [0, 1], None where ``outcome`` is ``invalid``.
         level: Most probable of none, minor, moderate, severe.
-        needs_revision: Severity above ``policy.needs_revision_above``.
-        primary: Severity above ``policy.primary_above``.
+        needs_revision: Severity above ``policy.needs_revision_above``; None where ``outcome`` is
+            ``invalid``: an unreadable critic found no fault and no innocence.
+        primary: Severity above ``policy.primary_above``; None likewise.
         outside_mass: Probability that the critic would have said none of the levels.
         calibrated: Whether the severity was mapped through a calibration of this critic.
     """
@@ -33,8 +35,8 @@ class CritiqueResult(Contract):
     outcome: Literal["ok", "invalid"]
     severity: float | None
     level: str | None
-    needs_revision: bool
-    primary: bool
+    needs_revision: bool | None
+    primary: bool | None
     distribution: dict[str, float] | None = None
     outside_mass: float | None = None
     text: str | None = None
@@ -85,7 +87,8 @@ class StepResult(Contract):
 
     Attributes:
         model: The model that answered; None where none has.
-        attempt: Claims so far; above 1 where a worker was lost or an engine failed.
+        attempt: Claims so far; above 1 where a worker was lost or an engine failed. A job that is
+            opened again begins at 0.
         cached_tokens: Prompt tokens whose work was shared; part of ``input_tokens``.
         engine_s: Seconds from asking the engine to its answer, the wait for a batch included:
             steps that share a batch each count all of it.
@@ -122,6 +125,7 @@ class JobResult(Contract):
         severity_first: Worst severity of the first critique, None where there is none.
         severity_last: Worst severity of the final response.
         error_code: Code of the last error of a failed job.
+        retries: Times it was opened again after it had failed.
         models: The model that answered, by role.
         config_digest: Of the run's configuration; None in results of unknown origin.
         constitution_digest: Of the run's constitution; likewise.
@@ -147,6 +151,7 @@ class JobResult(Contract):
     steps: tuple[StepResult, ...] = ()
     error_code: str | None = None
     error: str | None = None
+    retries: int = 0
     metadata: dict[str, Any] = Field(default_factory=dict)
     models: dict[str, str] = Field(default_factory=dict)
     input_tokens: int = 0
@@ -178,6 +183,31 @@ class JobResult(Contract):
         return None if label is None or label.p_a is None else 1.0 - label.p_a
 
 
+class FailureGroup(Contract):
+    """A run's failed jobs that failed alike.
+
+    Attributes:
+        error_code: Code of their last error; None only in runs older than the code.
+        step: Kind of the step that failed.
+        jobs: How many they are.
+        jobs_with_raw_text: Of how many the model's unreadable text is kept.
+        example_job_id: The one that failed last.
+        example_id: Its caller's id.
+        last_error: Its error.
+        last_ended_at: When it failed.
+    """
+
+    stop_reason: StopReason
+    error_code: str | None
+    step: StepKind
+    jobs: int
+    jobs_with_raw_text: int
+    example_job_id: UUID
+    example_id: str | None
+    last_error: str | None
+    last_ended_at: datetime
+
+
 class QueueProgress(Contract):
     """How one model's queue stands."""
 
@@ -196,6 +226,9 @@ class RunProgress(Contract):
         by_stop_reason: Ended jobs by reason.
         active_s: Seconds from acceptance of the first job to the end of the last, or until now
             while jobs are open.
+        weight: Its share of the workers in proportion to other runs' weights.
+        max_running: Most of its steps at work at once; None for no limit.
+        budgets: What it may use; ``deadline_s`` counts from the first submission.
     """
 
     run: str
@@ -218,6 +251,9 @@ class RunProgress(Contract):
     steps_done: int
     active_s: float
     errors: dict[str, int] = Field(default_factory=dict)
+    weight: float = 1.0
+    max_running: int | None = None
+    budgets: BudgetConfig = BudgetConfig()
 
     @property
     def open(self) -> int:

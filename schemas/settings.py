@@ -42,6 +42,9 @@ class Settings(BaseSettings):
         database_url: Postgres, ``postgresql://user:password@host:port/name``; also read from
             ``DATABASE_URL``. None where this process knows no ledger.
         redis_url: Redis or Valkey, ``redis://:password@host:port/0``; also from ``REDIS_URL``.
+            Behind Sentinel ``sentinel://:password@host:26379/0;sentinel://host2:26379``, with
+            the servers' password and database number in the first part.
+        redis_master: Name by which Sentinel knows the servers; unused without Sentinel.
         key_prefix: Prefix of all our keys on a shared Redis.
         lease_s: Seconds a claimed step stays claimed without a heartbeat.
         heartbeat_s: Seconds between two heartbeats of a worker.
@@ -52,6 +55,12 @@ class Settings(BaseSettings):
         republish_after_s: Seconds after which a published, unclaimed step is published again.
         metrics_port: Port of the Prometheus endpoint of workers and dispatcher, 0 for none.
         metrics_host: Address it listens on; ``0.0.0.0`` inside a container of its own.
+        http_host: Address of ``preceptor serve``; beyond loopback it wants API keys.
+        http_port: Its port.
+        http_threads: Most requests of it that use the ledger at the same moment, and so its
+            most connections.
+        max_request_bytes: Longest body of one HTTP request; a longer source is sent in parts.
+        max_backlog_jobs: Open jobs of the whole ledger above which HTTP takes no more.
     """
 
     model_config = SettingsConfigDict(env_prefix="PRECEPTOR_", frozen=True, extra="ignore")
@@ -60,6 +69,7 @@ class Settings(BaseSettings):
     cache: Path | None = None
     database_url: str | None = None
     redis_url: str | None = None
+    redis_master: str = "mymaster"
     key_prefix: str = "preceptor:"
     lease_s: float = Field(default=30.0, gt=0)
     heartbeat_s: float = Field(default=5.0, gt=0)
@@ -70,6 +80,11 @@ class Settings(BaseSettings):
     republish_after_s: float = Field(default=15.0, gt=0)
     metrics_port: int = Field(default=0, ge=0, le=65535)
     metrics_host: str = "127.0.0.1"
+    http_host: str = "127.0.0.1"
+    http_port: int = Field(default=8000, ge=0, le=65535)
+    http_threads: int = Field(default=8, ge=1, le=64)
+    max_request_bytes: int = Field(default=256 * 2**20, ge=1)
+    max_backlog_jobs: int = Field(default=1_000_000, ge=1)
 
     @property
     def model_cache(self) -> Path:

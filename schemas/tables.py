@@ -100,7 +100,16 @@ class JobRow(Base):
             "(state IN ('done','failed','cancelled')) = (stop_reason IS NOT NULL)",
             name="ended_with_reason",
         ),
-        Index("ix_job_run_state", "run_id", "state"),
+        # All that a status counts by, so that it is counted from the index alone.
+        Index("ix_job_run_state", "run_id", "state", "stop_reason", "error_code"),
+        Index("ix_job_run_accepted", "run_id", "accepted_at"),
+        Index(
+            "ix_job_run_ended",
+            "run_id",
+            "ended_at",
+            postgresql_where=text("ended_at IS NOT NULL"),
+        ),
+        Index("ix_job_run_ordinal", "run_id", "ordinal", "id"),
         Index("ix_job_external_id", "run_id", "external_id"),
     )
 
@@ -133,7 +142,7 @@ class StepRow(Base):
     __table_args__ = (
         CheckConstraint(f"state IN {STATES}", name="state"),
         Index("ix_step_job", "job_id"),
-        Index("ix_step_run_state", "run_id", "state"),
+        Index("ix_step_run_state", "run_id", "state", "queue", "kind", "round"),
         Index(
             "ix_step_ready",
             "queue",
@@ -142,8 +151,14 @@ class StepRow(Base):
             "ordinal",
             postgresql_where=text("state = 'queued' AND published_at IS NULL"),
         ),
-        Index("ix_step_published", "published_at", postgresql_where=text("state = 'queued'")),
-        Index("ix_step_lease", "lease_until", postgresql_where=text("state = 'running'")),
+        Index(
+            "ix_step_published",
+            "queue",
+            "run_id",
+            postgresql_where=text("state = 'queued' AND published_at IS NOT NULL"),
+        ),
+        # No index holds lease_until: a heartbeat then touches no index (a heap-only update).
+        Index("ix_step_running", "queue", "run_id", postgresql_where=text("state = 'running'")),
     )
 
     id: Mapped[UUID] = mapped_column(primary_key=True)
