@@ -174,7 +174,7 @@ def _models(steps: pl.DataFrame) -> dict[str, str]:
 def _ledger_frames(connection: Connection, run_id: UUID, config: RunConfig) -> Frames:
     fires = Judgement.severity > config.policy.needs_revision_above
     extra: dict[str, Any] = {
-        "needs_revision": func.coalesce(fires, False),
+        "needs_revision": fires,
         "identical": _squeezed(Preference.response_a) == _squeezed(Preference.response_b),
     }
     return Frames(

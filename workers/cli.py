@@ -1,9 +1,10 @@
-"""Commands that run the system: ``worker``, ``dispatcher``, ``migrate`` and ``local``."""
+"""Commands that run the system: ``worker``, ``fleet``, ``dispatcher``, ``migrate``, ``local``."""
 
 from __future__ import annotations
 
 import sys
 from pathlib import Path
+from typing import Any
 
 import click
 import sqlalchemy  # noqa: F401 - without the worker extra these commands do not exist
@@ -16,6 +17,30 @@ from workers.stack.commands import local
 
 #: Threads of an intake worker: each job batch is one short transaction.
 INTAKE_SLOTS = 4
+
+
+#: ``-P``: a folder called ``schemas`` where a fleet is started must not hide ours.
+PRECEPTOR = (sys.executable, "-P", "-m", "schemas.cli")
+
+
+class GpuList(click.ParamType[tuple[int, ...]]):
+    """Numbers of GPUs, separated by commas."""
+
+    name = "numbers"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> tuple[int, ...]:
+        """The numbers, each once."""
+        if isinstance(value, tuple):
+            return value
+        try:
+            gpus = tuple(int(part) for part in value.split(","))
+        except ValueError:
+            self.fail(f"{value!r} is no list of numbers like 0,1,2", param, ctx)
+        if len(set(gpus)) != len(gpus) or min(gpus) < 0:
+            self.fail(f"{value!r} names a GPU twice, or one below 0", param, ctx)
+        return gpus
 
 
 @click.command()
@@ -42,6 +67,9 @@ def worker(
     if intake:
         sys.exit(serve_intake(settings, slots or INTAKE_SLOTS))
     name, chosen = choose_model(config, model)
+    if gpu is not None and chosen.device == "auto":
+        # Without it a worker whose GPU is not there would serve from the CPU, and look healthy.
+        chosen = chosen.model_copy(update={"device": "cuda"})
     sys.exit(serve_model(settings, name, chosen, slots or chosen.max_batch_rows))
 
 
@@ -60,6 +88,50 @@ def choose_model(config: Path | None, model: str | None) -> tuple[str, ModelConf
         asked = f"no model '{model}' in {config}" if model else f"{config} has several models"
         raise ConfigError(f"{asked}: pass --model with one of {', '.join(sorted(models))}")
     return model, models[model]
+
+
+@click.command()
+@click.option("--config", type=click.Path(path_type=Path), help="Run configuration with models.")
+@click.option("--model", help="Name of the model to serve; may be left out if there is one.")
+@click.option("--slots", type=click.IntRange(1), help="Steps in flight at once, of each worker.")
+@click.option("--gpus", type=GpuList(), help="GPUs to serve on, one worker each, e.g. 0,1,2.")
+@click.option("--workers", type=click.IntRange(1), help="Workers on a host without a GPU.")
+@click.option(
+    "--grace",
+    "grace_s",
+    type=click.FloatRange(0),
+    default=20.0,
+    show_default=True,
+    help="Seconds that workers may take to drain before they are killed.",
+)
+def fleet(
+    config: Path | None,
+    model: str | None,
+    slots: int | None,
+    gpus: tuple[int, ...] | None,
+    workers: int | None,
+    grace_s: float,
+) -> None:
+    """Run one worker per GPU (--gpus) or several on a CPU (--workers), and restart what dies.
+
+    Ends with SIGTERM: all workers drain, their steps go back at once. The first worker's metrics
+    are on PRECEPTOR_METRICS_PORT, the others' on the ports behind it.
+    """
+    from workers.fleet import places, serve_fleet
+    from workers.telemetry import configure_logging
+
+    settings = load_settings()
+    settings.require_redis_url()
+    settings.require_database_url()
+    if gpus and workers:
+        raise ConfigError("--gpus and --workers exclude each other: one worker serves one GPU")
+    name, _ = choose_model(config, model)
+    argv = [*PRECEPTOR, "worker", "--config", str(config), "--model", name]
+    if slots:
+        argv += ["--slots", str(slots)]
+    crew = places(argv, gpus=gpus or (), workers=workers or 1, metrics_port=settings.metrics_port)
+    configure_logging()
+    serve_fleet(crew, grace_s)
 
 
 @click.command()
@@ -83,4 +155,4 @@ def migrate() -> None:
     click.echo(f"ledger at revision {newest_revision()}")
 
 
-commands: list[click.Command] = [worker, dispatcher, migrate, local]
+commands: list[click.Command] = [worker, fleet, dispatcher, migrate, local]

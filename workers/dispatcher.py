@@ -1,32 +1,37 @@
 """The dispatcher: keeps a thin stream of wake-ups on Redis and mends what got stuck.
 
 One is active, held by an advisory lock; any number stand by. It never runs a model and never
-decides about a loop. Killing it loses nothing: all it knows is in the ledger.
+decides about a loop. Killing it loses nothing: all it must know is in the ledger.
 """
 
 from __future__ import annotations
 
 import logging
 import threading
+import time
 from collections.abc import Callable
-from uuid import UUID
 
 from sqlalchemy import Connection, Engine, text
 from sqlalchemy.exc import DBAPIError
 
 from schemas.database import transaction
 from schemas.errors import BrokerError, LedgerError
-from schemas.routing import PRIORITY_FIRST_STEP, PRIORITY_NEXT_STEP
 from schemas.settings import Settings
-from workers import backlog
-from workers.backlog import Ending, QueueLoad, ReadyStep
-from workers.endings import end_job
-from workers.telemetry import BACKLOG, PUBLISHED, RECLAIMED, REPUBLISHED, SLOTS
+from workers import backlog, endings, mending
+from workers.broker_depths import BrokerDepths, Depths
+from workers.publishing import Publish, Publisher
+from workers.queue_gauges import QueueGauges
+from workers.telemetry import ENDED, LEADS, LOST, RECLAIMED, REPUBLISHED, ROUND_S
 
 log = logging.getLogger(__name__)
 
 DISPATCHER_LOCK = 0x50524344
-Publish = Callable[[UUID, str, int], None]
+#: Shortest pause between rounds, while queues empty faster than the usual interval refills them.
+LEAST_PAUSE_S = 0.02
+#: Seconds between two looks at the lengths on Redis.
+DEPTHS_EVERY_S = 1.0
+#: Seconds between two counts of all that waits: it reads an index entry for each step.
+WAITING_EVERY_S = 15.0
 
 
 class Dispatcher:
@@ -36,13 +41,26 @@ class Dispatcher:
         engine: The ledger.
         publish: Puts a wake-up on Redis.
         settings: Intervals and limits.
+        depths: Reads how many messages Redis holds; without it, lost ones are found only when
+            they are overdue.
     """
 
-    def __init__(self, engine: Engine, publish: Publish, settings: Settings) -> None:
+    def __init__(
+        self,
+        engine: Engine,
+        publish: Publish,
+        settings: Settings,
+        depths: BrokerDepths | None = None,
+    ) -> None:
         self._engine = engine
-        self._publish = publish
+        self._publisher = Publisher(engine, publish, settings.backlog_factor)
         self._settings = settings
+        self._depths = depths
         self._stop = threading.Event()
+        self.pause_s = settings.dispatch_interval_s
+        self._gauges = QueueGauges()
+        self._depths_due = _Due(DEPTHS_EVERY_S)
+        self._waiting_due = _Due(WAITING_EVERY_S)
 
     def stop(self) -> None:
         """End ``run`` after its present round."""
@@ -75,13 +93,33 @@ class Dispatcher:
         connection.commit()
         if not leading:
             return
+        self._lose_when_silent(connection)
         log.info("dispatching")
-        while not self._stop.is_set():
-            connection.execute(text("SELECT 1"))
-            connection.commit()
-            self.dispatch_once()
-            self._stop.wait(self._settings.dispatch_interval_s)
-        connection.execute(text("SELECT pg_advisory_unlock(:key)"), {"key": DISPATCHER_LOCK})
+        LEADS.set(1)
+        try:
+            while not self._stop.is_set():
+                # Fails when the connection is gone, and with it the lock: another leads then.
+                connection.execute(text("SELECT 1"))
+                connection.commit()
+                self.dispatch_once()
+                self._stop.wait(self.pause_s)
+        finally:
+            LEADS.set(0)
+            # The lock is the connection's: back in the pool it would lead and do nothing.
+            connection.invalidate()
+
+    def _lose_when_silent(self, connection: Connection) -> None:
+        """Let the server end this connection where we freeze, or our host is gone."""
+        silence_s = max(1, round(self._settings.lease_s))
+        for name, value in (
+            ("idle_session_timeout", f"{silence_s}s"),
+            ("tcp_keepalives_idle", str(silence_s)),
+            ("tcp_keepalives_interval", str(silence_s)),
+            ("tcp_keepalives_count", "2"),
+        ):
+            connection.execute(
+                text("SELECT set_config(:name, :value, false)"), {"name": name, "value": value}
+            )
         connection.commit()
 
     def dispatch_once(self) -> int:
@@ -90,65 +128,96 @@ class Dispatcher:
         Returns:
             Wake-ups published.
         """
-        self._mend()
-        self._end_jobs()
-        published = 0
-        with transaction(self._engine) as connection:
-            loads = backlog.queue_loads(connection)
-        for load in loads:
-            _measure(load)
-            published += self._fill(load)
-        return published
+        with ROUND_S.time():
+            self._mend()
+            unfinished = self._end_jobs()
+            filling = self._publisher.fill()
+        self._measure(filling.survey)
+        self.pause_s = 0.0 if unfinished else self._next_pause_s(filling.emptied)
+        return filling.published
+
+    def _next_pause_s(self, emptied: float) -> float:
+        usual_s = self._settings.dispatch_interval_s
+        if emptied > 0.5:
+            return max(min(LEAST_PAUSE_S, usual_s), self.pause_s / 2)
+        return min(usual_s, max(self.pause_s, LEAST_PAUSE_S) * (2 if emptied < 0.2 else 1))
 
     def _mend(self) -> None:
         settings = self._settings
+        depths = self._look_at_redis()
         with transaction(self._engine) as connection:
-            reclaimed = backlog.reclaim_expired(connection, settings.max_attempts)
-            stale = backlog.unpublish_stale(connection, settings.republish_after_s)
+            reclaimed = mending.reclaim_expired(connection, settings.max_attempts)
+            mending.unpublish_halted(connection)
+            lost, stale = self._mend_messages(connection, depths)
         RECLAIMED.inc(reclaimed)
-        REPUBLISHED.inc(stale)
-        if reclaimed or stale:
-            log.info("reclaimed %d leases, %d lost messages", reclaimed, stale)
+        LOST.inc(lost)
+        REPUBLISHED.inc(lost + stale)
+        if reclaimed or lost or stale:
+            log.info(
+                "reclaimed %d leases; Redis lost %d messages; %d overdue", reclaimed, lost, stale
+            )
 
-    def _end_jobs(self) -> None:
-        most = self._settings.max_attempts
-        finders: tuple[Callable[[Connection], list[Ending]], ...] = (
-            lambda connection: backlog.exhausted_jobs(connection, most),
-            backlog.cancelled_jobs,
-            backlog.overdue_jobs,
-            backlog.over_budget_jobs,
-        )
-        for find in finders:
-            with transaction(self._engine) as connection:
-                for ending in find(connection):
-                    end_job(connection, ending)
+    def _mend_messages(self, connection: Connection, depths: Depths | None) -> tuple[int, int]:
+        after_s = self._settings.republish_after_s
+        if self._depths is None:
+            return 0, mending.unpublish_stale(connection, after_s)
+        if depths is None:
+            return 0, 0
+        compared = mending.compare(connection, depths)
+        lost = mending.unpublish_lost(connection, compared)
+        return lost, mending.unpublish_overdue(connection, compared, after_s)
 
-    def _fill(self, load: QueueLoad) -> int:
-        """Publish up to ``backlog_factor`` messages a slot, in fair turns over the runs."""
-        wanted = int(load.slots * self._settings.backlog_factor) - load.published
-        if wanted <= 0:
-            return 0
-        ready: list[ReadyStep] = []
+    def _look_at_redis(self) -> Depths | None:
+        """Lengths of our queues; None where it is too early to look again, or Redis is away."""
+        if self._depths is None or not self._depths_due.now():
+            return None
         with transaction(self._engine) as connection:
-            runs = backlog.active_runs(connection)
-            for position, run_id in enumerate(runs):
-                share = -(-(wanted - len(ready)) // (len(runs) - position))
-                ready += backlog.mark_published(connection, load.queue, run_id, share)
-        # After the commit: a message must never name a row that is not there.
-        for step in ready:
-            self._send(step)
-        return len(ready)
-
-    def _send(self, step: ReadyStep) -> None:
+            queues = backlog.known_queues(connection)
         try:
-            priority = PRIORITY_FIRST_STEP if step.first else PRIORITY_NEXT_STEP
-            self._publish(step.id, step.queue, priority)
-            PUBLISHED.labels("dispatcher").inc()
+            depths = self._depths.read(queues)
         except BrokerError as error:
-            log.warning("%s; published again later", error)
+            log.warning("%s", error)
+            return None
+        self._gauges.show_depths(depths)
+        return depths
+
+    def _end_jobs(self) -> bool:
+        """End what is to end, a bounded number a round; True where more is left."""
+        with transaction(self._engine) as connection:
+            exhausted = endings.exhausted_jobs(connection, self._settings.max_attempts)
+            endings.end_jobs(connection, exhausted)
+            closing = endings.closing_runs(connection)
+        for ending in exhausted:
+            ENDED.labels(ending.reason.value).inc()
+        return sum(self._close(run) for run in closing) > 0
+
+    def _close(self, run: endings.Closing) -> bool:
+        with transaction(self._engine) as connection:
+            unbegun = endings.end_unbegun(connection, run)
+        with transaction(self._engine) as connection:
+            begun = endings.end_begun(connection, run) if unbegun < endings.UNBEGUN_ROWS else 0
+        ENDED.labels(run.reason.value).inc(unbegun + begun)
+        if unbegun or begun:
+            log.info("run %s: ended %d jobs as %s", run.run_id, unbegun + begun, run.reason.value)
+        return unbegun == endings.UNBEGUN_ROWS or begun >= endings.BEGUN_ROWS
+
+    def _measure(self, found: backlog.Survey) -> None:
+        self._gauges.show_load(found)
+        if self._waiting_due.now():
+            with transaction(self._engine) as connection:
+                waiting = backlog.waiting_steps(connection)
+            self._gauges.show_waiting(waiting)
 
 
-def _measure(load: QueueLoad) -> None:
-    SLOTS.labels(load.queue).set(load.slots)
-    BACKLOG.labels(load.queue, "published").set(load.published)
-    BACKLOG.labels(load.queue, "running").set(load.running)
+class _Due:
+    """Says once an interval that something is due, the first time at once."""
+
+    def __init__(self, interval_s: float) -> None:
+        self._interval_s = interval_s
+        self._next = time.monotonic()
+
+    def now(self) -> bool:
+        if time.monotonic() < self._next:
+            return False
+        self._next = time.monotonic() + self._interval_s
+        return True

@@ -1,4 +1,4 @@
-"""The intake worker's tasks: submissions, questions and cancellations that come over Redis.
+"""The intake worker's tasks: submissions, questions and controls that come over Redis.
 
 Each message is answered with one JSON list entry where the sender asked for it. A message that
 breaks its contract, whoever sent it, is answered and logged, never raised. No model is near.
@@ -20,14 +20,18 @@ from redis.exceptions import RedisError
 from sqlalchemy import Connection, Engine, select
 
 from schemas.admission import Entry, admit_jobs
-from schemas.broker import client_url
+from schemas.broker import redis_client
 from schemas.config import RunConfig
+from schemas.control_requests import obey_control
 from schemas.database import open_database, transaction
 from schemas.errors import ContractError, LedgerError, PreceptorError
+from schemas.failures import failures_of
 from schemas.messages import (
     REPLY_TTL_S,
     CancelMessage,
     CancelReply,
+    ControlMessage,
+    ControlReply,
     ErrorReply,
     QueryMessage,
     QueryReply,
@@ -36,19 +40,26 @@ from schemas.messages import (
     parse_message,
     read_entry,
 )
-from schemas.progress import cancel_run, progress_of
+from schemas.progress import progress_of
 from schemas.results import JobResult
-from schemas.routing import TASK_CANCEL, TASK_QUERY, TASK_SUBMIT, reply_key, run_id_of
+from schemas.routing import (
+    TASK_CANCEL,
+    TASK_CONTROL,
+    TASK_QUERY,
+    TASK_SUBMIT,
+    reply_key,
+    run_id_of,
+)
 from schemas.settings import Settings
 from schemas.tables import JobRow
 
 logger = logging.getLogger(__name__)
 
 Payload = Mapping[str, Any]
-Reply = SubmitReply | QueryReply | CancelReply | ErrorReply
+Reply = SubmitReply | QueryReply | ControlReply | CancelReply | ErrorReply
 
 _REQUEST_ID = re.compile(r"[A-Za-z0-9-]{8,64}")
-#: Seconds until a submission that met a dead ledger is tried again; it is never given up.
+#: Seconds until a message that met a dead ledger is tried again; it is never given up.
 RETRY_AFTER_S = 5
 _POOL_SIZE = 4
 
@@ -70,7 +81,7 @@ def open_intake(settings: Settings) -> Intake:
     """
     return Intake(
         open_database(settings.require_database_url(), pool_size=_POOL_SIZE),
-        Redis.from_url(client_url(settings), socket_connect_timeout=5, socket_timeout=15),
+        redis_client(settings, socket_connect_timeout=5, socket_timeout=15),
         settings.key_prefix,
     )
 
@@ -99,28 +110,35 @@ def answer_query(database: Engine, payload: Payload) -> QueryReply:
     """
     message = parse_message(QueryMessage, payload)
     with transaction(database) as connection:
-        if message.job_id is None:
-            return QueryReply(progress=progress_of(connection, message.run))
-        return QueryReply(result=_find_result(connection, message.run, message.job_id))
+        if message.job_id is not None:
+            return QueryReply(result=_find_result(connection, message.run, message.job_id))
+        if message.what == "failures":
+            return QueryReply(failures=tuple(failures_of(connection, message.run)))
+        return QueryReply(progress=progress_of(connection, message.run))
+
+
+def steer(database: Engine, payload: Payload) -> ControlReply:
+    """Obey a ``preceptor.control`` message.
+
+    Raises:
+        ContractError: The message or the run's state does not fit, or there is no such run.
+        LedgerError: The ledger is out of reach.
+    """
+    return obey_control(database, parse_message(ControlMessage, payload))
 
 
 def cancel(database: Engine, payload: Payload) -> CancelReply:
-    """Obey a ``preceptor.cancel`` message.
-
-    Raises:
-        ContractError: The message does not fit, or there is no such run.
-        LedgerError: The ledger is out of reach.
-    """
+    """Obey a ``preceptor.cancel`` message; raises as ``steer``."""
     message = parse_message(CancelMessage, payload)
-    with transaction(database) as connection:
-        progress_of(connection, message.run)
-        return CancelReply(cancelled=cancel_run(connection, run_id_of(message.run)))
+    asked = ControlMessage(run=message.run, action="cancel")
+    return CancelReply(cancelled=obey_control(database, asked).jobs)
 
 
 Action = Callable[[Engine, Payload], Reply]
 ACTIONS: dict[str, Action] = {
     TASK_SUBMIT: accept_submission,
     TASK_QUERY: answer_query,
+    TASK_CONTROL: steer,
     TASK_CANCEL: cancel,
 }
 
@@ -129,12 +147,12 @@ def serve(intake: Intake, name: str, args: tuple[Any, ...], payload: Payload) ->
     """Do what a message asks and answer it.
 
     Raises:
-        LedgerError: A submission met a dead ledger and must be tried again; not answered yet.
+        LedgerError: What must be done met a dead ledger and is tried again; not answered yet.
     """
     try:
         reply = _obey(intake.database, name, args, payload)
     except LedgerError as error:
-        if name == TASK_SUBMIT:
+        if _must_not_be_lost(name, payload):
             raise
         reply = ErrorReply(code=error.code, message=str(error))
     except PreceptorError as error:
@@ -148,8 +166,13 @@ def serve(intake: Intake, name: str, args: tuple[Any, ...], payload: Payload) ->
     return reply
 
 
+def _must_not_be_lost(name: str, payload: Payload) -> bool:
+    """Submissions, and controls of which nobody waits to hear that they failed."""
+    return name == TASK_SUBMIT or (name != TASK_QUERY and not payload.get("reply_to"))
+
+
 def register(app: Celery, intake_source: Callable[[], Intake]) -> None:
-    """Add the three tasks to a Celery app.
+    """Add the tasks to a Celery app.
 
     Args:
         app: The worker's app.

@@ -346,13 +346,19 @@ def final_response(history: History, policy: PolicyConfig, stop: Stop) -> str | 
     return accepted[-1].text if accepted else history.initial
 
 
-def final_critique(history: History, stop: Stop) -> CritiqueRecord | None:
-    """The critique that speaks of the final response."""
+def final_critique(history: History, policy: PolicyConfig, stop: Stop) -> CritiqueRecord | None:
+    """The critique that speaks of the final response; None where nobody has judged it.
+
+    A job that is stopped, or fails, between an accepted revision and its critique keeps a response
+    whose severity is not known: that of its predecessor says nothing of it.
+    """
     if not history.critiques:
         return None
     if stop.rolled_back and len(history.critiques) > 1:
         return history.critiques[-2]
-    return history.critiques[-1]
+    last = history.critiques[-1]
+    unjudged = any(r.round >= last.round for r in accepted_revisions(history, policy))
+    return None if unjudged else last
 
 
 def regressions(

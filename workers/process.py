@@ -19,16 +19,18 @@ from celery.signals import worker_ready, worker_shutting_down
 
 from schemas.config import ModelConfig
 from schemas.database import check_revision, open_database
-from schemas.errors import LedgerError
+from schemas.errors import ConfigError, LedgerError
 from schemas.routing import INTAKE_QUEUE, TASK_STEP, model_queue
 from schemas.settings import Settings
 from workers.app import app, know_queue, publish_step
+from workers.broker_depths import BrokerDepths, open_depths
 from workers.dispatcher import Dispatcher
 from workers.engines import Engine
 from workers.engines.factory import build_engine
 from workers.intake import open_intake, register
 from workers.leases import Heartbeat
 from workers.ledger import Ledger
+from workers.retry_policy import RetryPolicy
 from workers.tasks import StepRunner
 from workers.telemetry import say_ready, serve_metrics
 
@@ -62,13 +64,15 @@ def serve_model(settings: Settings, name: str, model: ModelConfig, slots: int) -
     database = open_database(
         settings.require_database_url(),
         pool_size=POOL_SIZE,
+        # A step can be claimed and committed again; asking before each use doubles the trips.
+        pre_ping=False,
         transaction_limit_s=TRANSACTION_LIMIT_S,
     )
     check_revision(database)
     engine = build_engine(model.model_dump(), settings.model_cache)
     ledger = Ledger(database, worker_name(name), settings.lease_s)
     heartbeat = _heartbeat(ledger, settings, engine, model_queue(name), slots)
-    runner = StepRunner(engine, ledger, heartbeat, publish_step, settings.max_attempts)
+    runner = StepRunner(engine, ledger, heartbeat, publish_step, RetryPolicy(settings.max_attempts))
     serve_metrics(settings.metrics_port, settings.metrics_host)
 
     def step(step_id: str) -> None:
@@ -91,6 +95,7 @@ def _heartbeat(
     return Heartbeat(
         ledger,
         announce=lambda: ledger.announce(queue, slots, engine.model_name),
+        withdraw=lambda step_id: engine.abort(str(step_id), "the step is not to go on"),
         engine_idle_s=engine.last_progress_s,
         interval_s=settings.heartbeat_s,
         watchdog_s=settings.watchdog_s,
@@ -135,9 +140,17 @@ def serve_dispatcher(settings: Settings) -> None:
     database = open_database(settings.require_database_url(), pool_size=3)
     check_revision(database)
     serve_metrics(settings.metrics_port, settings.metrics_host)
-    dispatcher = Dispatcher(database, publish_step, settings)
+    dispatcher = Dispatcher(database, publish_step, settings, _depths(settings))
     _on_stop(dispatcher.stop)
     dispatcher.run(say_ready)
+
+
+def _depths(settings: Settings) -> BrokerDepths | None:
+    try:
+        return open_depths(settings)
+    except ConfigError as error:
+        log.warning("lost messages are only found when they are overdue: %s", error)
+        return None
 
 
 def _on_stop(stop: Callable[[], None]) -> None:

@@ -12,14 +12,17 @@ from uuid import UUID
 
 from schemas.config import RunConfig
 from schemas.constitution import Constitution
-from schemas.errors import PreceptorError
+from schemas.errors import OutputError, PreceptorError
 from schemas.jobs import AnyJob
 from workers.policy import History
 
 
 @dataclass(frozen=True, slots=True)
 class ClaimedStep:
-    """A step this worker owns until its lease runs out, with all it needs to run."""
+    """A step this worker owns until its lease runs out, with all it needs to run.
+
+    ``retries`` counts how often its job was opened again after it had failed.
+    """
 
     id: UUID
     job_id: UUID
@@ -39,6 +42,7 @@ class ClaimedStep:
     constitution: Constitution
     seed: int
     history: History
+    retries: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +59,16 @@ class StepOutcome:
     history: History | None = None
     measures: Mapping[str, Any] = field(default_factory=dict)
     error: PreceptorError | None = None
+
+    @property
+    def failure(self) -> PreceptorError | None:
+        """Why a job fails that ends with this outcome: its error, or a text nobody can use."""
+        if self.error is not None or self.revision is None or self.revision["outcome"] == "ok":
+            return self.error
+        return OutputError(
+            f"the policy model's last text cannot be used: {self.revision['outcome']}; the "
+            "revision's row keeps it as it was written"
+        )
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,9 +18,9 @@ from schemas.errors import (
     BrokerError,
     EngineAborted,
     EngineError,
-    EngineUnavailable,
     LeaseLost,
     LedgerError,
+    LedgerRefused,
     PreceptorError,
 )
 from schemas.policy import StopReason
@@ -29,6 +29,7 @@ from workers.engines import Engine
 from workers.leases import Heartbeat
 from workers.ledger import Ledger
 from workers.policy import NextStep, Stop, decide
+from workers.retry_policy import RetryPolicy
 from workers.step_records import ClaimedStep, NextMessage, StepOutcome
 from workers.steps import run_step
 from workers.telemetry import (
@@ -48,8 +49,8 @@ log = logging.getLogger(__name__)
 Publish = Callable[[UUID, str, int], None]
 #: Seconds a finished result is kept in memory while the ledger is away.
 COMMIT_PATIENCE_S = 600.0
-#: First and longest pause before a step that failed runs again.
-RETRY_FIRST_S, RETRY_MOST_S = 1.0, 60.0
+#: Pause before a message goes back to the queue because the ledger is away.
+LEDGER_PAUSE_S = 1.0
 
 
 class StepRunner:
@@ -60,7 +61,7 @@ class StepRunner:
         ledger: Where steps are claimed and recorded.
         heartbeat: Keeps the leases of running steps alive.
         publish: Puts a wake-up on Redis.
-        max_attempts: Claims after which a failing step fails its job.
+        retry: Whether and when a step that failed runs again.
     """
 
     def __init__(
@@ -69,13 +70,13 @@ class StepRunner:
         ledger: Ledger,
         heartbeat: Heartbeat,
         publish: Publish,
-        max_attempts: int,
+        retry: RetryPolicy,
     ) -> None:
         self.engine = engine
         self.ledger = ledger
         self.heartbeat = heartbeat
         self._publish = publish
-        self._max_attempts = max_attempts
+        self._retry = retry
         self.draining = threading.Event()
 
     def drain(self) -> None:
@@ -95,7 +96,7 @@ class StepRunner:
             step = self.ledger.claim(step_id)
         except LedgerError as error:
             log.warning("cannot claim step %s: %s", step_id, error)
-            self.draining.wait(RETRY_FIRST_S)
+            self.draining.wait(LEDGER_PAUSE_S)
             raise Reject(str(error), requeue=True) from error
         if step is None:
             CLAIM_CONFLICTS.inc()
@@ -111,8 +112,7 @@ class StepRunner:
             outcome = self._outcome(step)
             self._settle(step, outcome, self._decision(outcome, step))
         except EngineAborted:
-            self._give_back(step, None)
-            raise Reject("draining", requeue=True) from None
+            self._withdrawn(step)
         except _Retry as retry:
             self._give_back(step, retry.error, after_s=retry.after_s)
         except LeaseLost as lost:
@@ -127,17 +127,34 @@ class StepRunner:
         except EngineAborted:
             raise
         except PreceptorError as error:
-            return self._failed(step, error)
+            return self._failed(step, error, error)
         except Exception as error:
             # A defect of ours or of a library: it must neither kill the worker nor lose the job.
             log.exception("step failed unexpectedly", extra=step_fields(step))
-            return self._failed(step, EngineError(f"{type(error).__name__}: {error}"))
+            return self._failed(step, error, EngineError(f"{type(error).__name__}: {error}"))
 
-    def _failed(self, step: ClaimedStep, error: PreceptorError) -> StepOutcome:
-        if error.retryable and step.attempt < self._max_attempts:
-            raise _Retry(error, retry_after_s(error, step.attempt)) from error
-        log.error("step failed for good: %s", error, extra=step_fields(step))
-        return StepOutcome(history=step.history, error=error)
+    def _failed(self, step: ClaimedStep, cause: Exception, recorded: PreceptorError) -> StepOutcome:
+        pause_s = self._retry.pause_s(cause, step.attempt, step.id)
+        if pause_s is not None:
+            raise _Retry(recorded, pause_s) from cause
+        log.error("step failed for good: %s", recorded, extra=step_fields(step))
+        return StepOutcome(history=step.history, error=recorded)
+
+    def _withdrawn(self, step: ClaimedStep) -> None:
+        """The engine gave the step up: because we drain, its run was cancelled, or it is lost."""
+        if self.draining.is_set():
+            self._give_back(step, None)
+            raise Reject("draining", requeue=True)
+        try:
+            ended = self.ledger.cancel(step)
+        except LedgerError as error:
+            log.warning("step %s ends when its lease does: %s", step.id, error)
+            return
+        if ended:
+            STEPS.labels(step.kind, "cancelled").inc()
+            log.info("step cancelled", extra=step_fields(step))
+        else:
+            self._give_back(step, None)
 
     def _decision(self, outcome: StepOutcome, step: ClaimedStep) -> NextStep | Stop:
         if outcome.history is None or outcome.history is step.history:
@@ -167,6 +184,8 @@ class StepRunner:
                 return self.ledger.commit(step, outcome, decision)
             except LeaseLost:
                 raise
+            except LedgerRefused as error:
+                return self._record_refusal(step, error)
             except LedgerError as error:
                 if time.monotonic() > give_up_at or self.draining.is_set():
                     raise LeaseLost(f"result of step {step.id} dropped: {error}") from error
@@ -174,11 +193,24 @@ class StepRunner:
             self.draining.wait(pause_s)
             pause_s = min(2 * pause_s, 5.0)
 
+    def _record_refusal(self, step: ClaimedStep, error: LedgerRefused) -> NextMessage | None:
+        """End a job whose outcome the ledger cannot hold: the same step would give it again."""
+        log.error("outcome refused: %s", error, extra=step_fields(step))
+        failure = StepOutcome(history=step.history, error=error)
+        try:
+            return self.ledger.commit(step, failure, Stop(StopReason(f"{step.role}_failed")))
+        except LedgerError as again:
+            raise LeaseLost(f"result of step {step.id} dropped: {again}") from again
+
     def _give_back(
         self, step: ClaimedStep, error: PreceptorError | None, *, after_s: float = 0.0
     ) -> None:
         try:
             self.ledger.give_back(step, error, after_s=after_s)
+        except LeaseLost as lost:
+            LEASES_LOST.inc()
+            log.warning("%s", lost, extra=step_fields(step))
+            return
         except LedgerError as failure:
             log.warning("step %s goes back when its lease ends: %s", step.id, failure)
         if error is not None:
@@ -198,10 +230,3 @@ class _Retry(Exception):
         super().__init__(str(error))
         self.error = error
         self.after_s = after_s
-
-
-def retry_after_s(error: PreceptorError, attempt: int) -> float:
-    """Seconds before another attempt: what the engine asked for, else doubling."""
-    if isinstance(error, EngineUnavailable) and error.retry_after_s is not None:
-        return error.retry_after_s
-    return float(min(RETRY_FIRST_S * 2 ** (attempt - 1), RETRY_MOST_S))

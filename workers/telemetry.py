@@ -35,6 +35,17 @@ PUBLISHED = Counter("preceptor_published_total", "Wake-ups published.", ["by"])
 INVALID = Counter("preceptor_invalid_outputs_total", "Unreadable model outputs.", ["kind"])
 BACKLOG = Gauge("preceptor_backlog_steps", "Steps published or running.", ["queue", "state"])
 SLOTS = Gauge("preceptor_live_slots", "Slots of live workers.", ["queue"])
+WAITING = Gauge("preceptor_queued_steps", "Steps queued in the ledger, sent or not.", ["queue"])
+MESSAGES = Gauge("preceptor_redis_messages", "Messages on Redis.", ["queue", "priority"])
+UNACKED = Gauge("preceptor_redis_unacked", "Messages taken and not finished, of all queues.")
+LOST = Counter("preceptor_messages_lost_total", "Wake-ups that Redis lost, published again.")
+ENDED = Counter("preceptor_jobs_ended_by_dispatcher_total", "Jobs ended unrun.", ["reason"])
+LEADS = Gauge("preceptor_dispatcher_leads", "1 while this dispatcher is the active one.")
+ROUND_S = Histogram(
+    "preceptor_dispatch_round_seconds",
+    "Seconds of one round of the dispatcher.",
+    buckets=(0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5),
+)
 
 
 def configure_logging(level: int = logging.INFO) -> None:

@@ -71,21 +71,38 @@ class System:
         }
         return values | ({"PRECEPTOR_READY_FILE": str(ready)} if ready else {})
 
-    def start(self, *arguments: str) -> subprocess.Popen:
-        """Start one of our long-running commands and wait until it is ready."""
+    def spawn(self, *arguments: str, module: str = "schemas.cli") -> subprocess.Popen:
+        """Start one of our long-running commands, or a launcher that patches it."""
         number = len(self.processes)
-        ready = self.folder / f"ready-{number}"
-        with (self.folder / f"process-{number}.log").open("wb") as log:
+        with self.log_of(number).open("wb") as log:
             process = subprocess.Popen(
-                [sys.executable, "-m", "schemas.cli", *arguments],
+                [sys.executable, "-m", module, *arguments],
                 cwd=ROOT,
-                env=self._environment(ready),
+                env=self._environment(self._ready_file(number)),
                 stdout=log,
                 stderr=log,
             )
         self.processes.append(process)
-        wait_for(lambda: ready.exists() or process.poll() is not None, f"{arguments} ready", 120)
-        assert process.poll() is None, (self.folder / f"process-{number}.log").read_text()[-3000:]
+        return process
+
+    def await_ready(self, process: subprocess.Popen) -> None:
+        """Wait until a spawned command says that it is ready."""
+        number = self.processes.index(process)
+        ready = self._ready_file(number)
+        wait_for(lambda: ready.exists() or process.poll() is not None, f"{process.args} ready", 120)
+        assert process.poll() is None, self.log_of(number).read_text()[-3000:]
+
+    def log_of(self, number: int) -> Path:
+        """What the process of that place in ``processes`` wrote."""
+        return self.folder / f"process-{number}.log"
+
+    def _ready_file(self, number: int) -> Path:
+        return self.folder / f"ready-{number}"
+
+    def start(self, *arguments: str) -> subprocess.Popen:
+        """Start one of our long-running commands and wait until it is ready."""
+        process = self.spawn(*arguments)
+        self.await_ready(process)
         return process
 
     def start_worker(self) -> subprocess.Popen:
@@ -95,10 +112,13 @@ class System:
         self.start("dispatcher")
         return [self.start_worker() for _ in range(workers)]
 
-    def command(self, *arguments: str, code: int = 0) -> subprocess.CompletedProcess:
-        """Run one of our commands to its end."""
+    def command(
+        self, *arguments: str, code: int = 0, most_file_bytes: int | None = None
+    ) -> subprocess.CompletedProcess:
+        """Run one of our commands to its end, on a disk with room for so much a file."""
+        limit = () if most_file_bytes is None else ("prlimit", f"--fsize={most_file_bytes}")
         done = subprocess.run(
-            [sys.executable, "-m", "schemas.cli", *arguments],
+            [*limit, sys.executable, "-m", "schemas.cli", *arguments],
             cwd=ROOT,
             env=self._environment(),
             capture_output=True,

@@ -68,7 +68,7 @@ def test_thresholds_of_the_run_mark_findings(ledger: Engine, run_id: UUID) -> No
 
 def test_an_invalid_finding_has_no_severity_and_fires_nothing(ledger: Engine, run_id: UUID) -> None:
     finding = read_one(ledger, run_id, "no-critic").critiques[0]
-    assert (finding.outcome, finding.severity, finding.needs_revision) == ("invalid", None, False)
+    assert (finding.outcome, finding.severity, finding.needs_revision) == ("invalid", None, None)
 
 
 def test_closing_label_comes_last_and_compares_last_with_first(

@@ -12,11 +12,11 @@ from sqlalchemy.exc import IntegrityError
 from schemas.acceptance import accept_jobs, open_run
 from schemas.config import RunConfig
 from schemas.database import check_revision, open_database, transaction
-from schemas.errors import ContractError, LeaseLost, LedgerError, OutputError
+from schemas.errors import ContractError, LeaseLost, LedgerError, LedgerRefused, OutputError
 from schemas.jobs import ImproveJob, LabelJob
 from schemas.policy import StopReason
 from schemas.routing import step_id_of
-from schemas.tables import JobRow, Judgement, Run, StepRow
+from schemas.tables import JobRow, Judgement, Run, StepRow, Tally
 from tests.acceptance.system import wait_for
 from tests.integration.rows import critique_outcome, open_jobs, revision_outcome, scripted_config
 from workers.ledger import Ledger
@@ -33,7 +33,9 @@ def engine(database_url: str):
 
 @pytest.fixture
 def ledger(engine: Engine) -> Ledger:
-    return Ledger(engine, "worker-one", lease_s=30)
+    one = Ledger(engine, "worker-one", lease_s=30)
+    one.announce("gen.small", 2, "scripted")
+    return one
 
 
 def claim_first(ledger: Ledger) -> ClaimedStep:
@@ -203,6 +205,39 @@ class TestCommit:
             job = connection.execute(select(JobRow)).one()
         assert (job.state, job.stop_reason) == ("cancelled", "cancelled")
 
+    def test_outcome_that_the_ledger_cannot_hold_is_refused_whole(self, engine, ledger):
+        step = claim_first(ledger)
+        outcome = critique_outcome(step, 0.9)
+        outcome.judgements[-1]["raw_text"] = "a\x00b"
+        with pytest.raises(LedgerRefused):
+            ledger.commit(step, outcome, NextStep("revise", 1))
+        assert count(engine, Judgement) == 0
+        assert ledger.renew([(step.id, step.fence)]) == set(), "the step is still ours"
+
+    def test_numbers_come_back_as_they_were(self, ledger):
+        step = claim_first(ledger)
+        outcome = critique_outcome(step, 0.0)
+        outcome.judgements[0]["severity"] = 0.1 + 0.2
+        message = ledger.commit(step, outcome, NextStep("revise", 1))
+        (critique,) = ledger.claim(message.step_id).history.critiques
+        assert [f.severity for f in critique.findings] == [0.1 + 0.2] + [0.0] * 10
+        assert {type(f.severity) for f in critique.findings} == {float}
+
+    def test_use_is_tallied_with_the_commit(self, engine, ledger):
+        step = claim_first(ledger)
+        used = {"model": "m", "input_tokens": 7, "output_tokens": 2, "engine_s": 0.5}
+        ledger.commit(
+            step, replace(critique_outcome(step, 0.9), measures=used), NextStep("revise", 1)
+        )
+        with pytest.raises(LeaseLost):
+            ledger.commit(step, critique_outcome(step, 0.9), NextStep("revise", 1))
+        with engine.connect() as connection:
+            tally = connection.execute(select(Tally)).one()
+            row = connection.execute(select(StepRow).where(StepRow.id == step.id)).one()
+        assert (tally.kind, tally.steps_done, tally.steps_failed) == ("critique", 1, 0)
+        assert (tally.input_tokens, tally.output_tokens, tally.engine_s) == (7, 2, 0.5)
+        assert (row.model, row.input_tokens, row.cached_tokens) == ("m", 7, 0)
+
     def test_rolled_back_revision_does_not_stay_accepted(self, engine, ledger):
         step = claim_first(ledger)
         message = ledger.commit(step, critique_outcome(step, 0.9), NextStep("revise", 1))
@@ -243,11 +278,45 @@ class TestGiveBack:
 
     def test_heartbeat_tells_what_was_lost(self, engine, ledger):
         step = claim_first(ledger)
-        assert ledger.renew({step.id: step.fence}) == set()
-        assert ledger.renew({step.id: step.fence + 1}) == {step.id}
+        mine, stale = (step.id, step.fence), (step.id, step.fence - 1)
+        assert ledger.renew([]) == ledger.renew([mine]) == set()
+        assert ledger.renew([mine, stale]) == {stale}
+        assert ledger.cancelled_among({step.run_id}) == set()
         with transaction(engine) as connection:
             connection.execute(update(Run).values(state="cancelled"))
-        assert ledger.renew({step.id: step.fence}) == {step.id}
+        assert ledger.renew([mine]) == {mine}
+        assert ledger.cancelled_among({step.run_id}) == {step.run_id}
+
+
+class TestCancel:
+    def test_running_step_of_a_cancelled_run_ends_its_job_with_what_it_has(self, engine, ledger):
+        step = claim_first(ledger)
+        message = ledger.commit(step, critique_outcome(step, 0.9), NextStep("revise", 1))
+        revise = ledger.claim(message.step_id)
+        with transaction(engine) as connection:
+            connection.execute(update(Run).values(state="cancelled"))
+        assert ledger.cancel(revise)
+        with engine.connect() as connection:
+            job = connection.execute(select(JobRow)).one()
+            row = connection.execute(select(StepRow).where(StepRow.id == revise.id)).one()
+        assert (job.state, job.stop_reason, job.final_response) == ("cancelled", "cancelled", "r")
+        assert job.severity_last == pytest.approx(0.9)
+        assert (row.state, row.lease_until) == ("cancelled", None)
+        assert not ledger.cancel(revise), "once"
+
+    def test_run_that_goes_on_is_left_alone(self, engine, ledger):
+        step = claim_first(ledger)
+        assert not ledger.cancel(step)
+        assert ledger.renew([(step.id, step.fence)]) == set()
+
+    def test_step_that_another_worker_owns_is_left_alone(self, engine, ledger):
+        step = claim_first(ledger)
+        expire(engine)
+        taken = Ledger(engine, "worker-two", 30).claim(step.id)
+        with transaction(engine) as connection:
+            connection.execute(update(Run).values(state="cancelled"))
+        assert not ledger.cancel(step)
+        assert ledger.cancel(taken)
 
 
 class TestAcceptance:

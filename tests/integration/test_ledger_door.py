@@ -13,7 +13,7 @@ from producer.sources import read_jobs
 from schemas.database import open_database, transaction
 from schemas.errors import ContractError, LedgerError, ResultTimeout
 from schemas.jobs import CritiqueJob, ImproveJob, LabelJob
-from tests.integration.submitting import CONFIG, counted, write_prompts
+from tests.integration.submitting import CONFIG, await_true, counted, write_prompts
 
 JOBS = [ImproveJob(prompt=f"prompt {n}") for n in range(1_200)]
 
@@ -148,10 +148,11 @@ def test_a_cancellation_during_a_submission_leaves_no_open_job(settings, ledger:
 def test_what_was_submitted_before_an_error_stays_and_is_accounted_for(client, ledger: Engine):
     def stream():
         yield from JOBS[:500]
+        await_true(lambda: counted(ledger, "SELECT count(*) FROM job"), "a batch is recorded")
         client.cancel("r")
         yield from JOBS[500:600]
 
-    submission = client.submission(run="r", config=CONFIG)
+    submission = client.submission(run="r", config=CONFIG, batch_size=500)
     with pytest.raises(ContractError, match="was cancelled"):
         submission.feed(stream())
     assert submission.accounting() == (

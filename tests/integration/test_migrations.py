@@ -8,8 +8,8 @@ from alembic.migration import MigrationContext
 from sqlalchemy import text
 
 from schemas.database import open_database, transaction
+from schemas.door_tables import ApiKey
 from schemas.migrations import current_revision, newest_revision, upgrade
-from schemas.tables import Base
 
 
 def test_migrated_tables_are_the_mapped_tables(database_url):
@@ -17,7 +17,7 @@ def test_migrated_tables_are_the_mapped_tables(database_url):
     with database.connect() as connection:
         assert current_revision(connection) == newest_revision()
         context = MigrationContext.configure(connection, opts={"compare_type": True})
-        assert compare_metadata(context, Base.metadata) == []
+        assert compare_metadata(context, ApiKey.metadata) == []
     database.dispose()
 
 

@@ -1,4 +1,4 @@
-"""``preceptor submit``, ``status`` and ``cancel`` as a person meets them."""
+"""The producer's commands as a person meets them."""
 
 import json
 from concurrent.futures import ThreadPoolExecutor
@@ -7,13 +7,16 @@ import click
 import pytest
 import yaml
 from click.testing import CliRunner
+from sqlalchemy import select, update
 
 from producer import Client
 from producer.cli import commands
 from schemas.database import open_database
 from schemas.errors import ConfigError, ContractError
-from schemas.tables import WorkerRow
+from schemas.tables import JobRow, StepRow, WorkerRow
 from tests.integration.submitting import CONFIG, await_true, counted, write_prompts
+from tests.integration.working import scripted, work_job
+from workers.ledger import Ledger
 
 group = click.Group("preceptor", commands=commands)
 
@@ -145,7 +148,7 @@ def test_status_shows_the_equation_and_lists_runs(run, tmp_path):
 
 
 def test_an_unknown_run_is_named_with_the_way_to_list(run):
-    for command in ("status", "cancel"):
+    for command in ("status", "cancel", "pause", "resume", "failures"):
         with pytest.raises(ContractError, match="no run is called 'nope': 'preceptor status'"):
             run(command, "nope")
 
@@ -174,3 +177,104 @@ def test_wait_ends_with_the_last_job(run, tmp_path, settings, ledger):
     assert outcome.stdout.splitlines()[-1] == (
         "accounting: 3 submitted = 0 done + 0 failed + 3 cancelled"
     )
+
+
+def fail_jobs(engine, count):
+    """Let a worker whose engine is broken take the first jobs."""
+    worker = Ledger(engine, "w", lease_s=30)
+    with engine.connect() as connection:
+        steps = select(StepRow.id).order_by(StepRow.ordinal).limit(count)
+        ids = connection.execute(steps).scalars().all()
+    for step_id in ids:
+        work_job(worker, scripted(error=1.0), step_id)
+
+
+def test_pause_and_resume_say_what_waits(run, tmp_path):
+    write_prompts(tmp_path / "prompts.jsonl", 3)
+    run(*SUBMIT, "--run", "r")
+    assert run("pause", "r").stdout == (
+        "run r: paused; 3 open jobs wait, 0 steps at work end first\n"
+    )
+    assert run("pause", "r").stdout.startswith("run r: was paused already; 3 open jobs")
+    assert "r (paused)" in run("status", "r").stdout
+    assert run("status").stdout.splitlines()[1].split()[:2] == ["r", "paused"]
+    assert run("resume", "r").stdout == "run r: resumed; 3 jobs are open\n"
+    assert run("resume", "r").stdout == "run r: was not paused; 3 jobs are open\n"
+    run("cancel", "r")
+    with pytest.raises(ContractError, match="cannot be paused: a cancellation is final") as caught:
+        run("pause", "r")
+    assert caught.value.exit_code == 2
+
+
+def test_failures_are_shown_and_retried(run, tmp_path, ledger):
+    write_prompts(tmp_path / "prompts.jsonl", 5)
+    run(*SUBMIT, "--run", "r")
+    assert run("failures", "r").stdout == "run r: no job failed\n"
+    fail_jobs(ledger, 2)
+    shown = run("failures", "r").stdout.splitlines()
+    assert shown[0].split()[:4] == ["jobs", "reason", "code", "step"]
+    assert shown[1].split()[:4] == ["2", "policy_failed", "engine_error", "respond"]
+    assert "scripted fault: error" in shown[1]
+    assert "(job p1)" in shown[2]
+    assert shown[-1].startswith("run r: 2 failed jobs in 1 group; 'preceptor retry r --failed'")
+    (group,) = json.loads(run("failures", "r", "--json").stdout)
+    assert (group["jobs"], group["example_id"]) == (2, "p1")
+    with pytest.raises(ContractError, match="'preceptor failures r' lists its failures"):
+        run("retry", "r", "--reason", "judge_failed")
+    assert run("retry", "r").exit_code == 2
+    assert run("retry", "r", "--failed").stdout == (
+        "run r: 2 jobs opened again; 0 stay failed, 5 are open\n"
+    )
+
+
+def test_an_error_text_is_shown_as_it_is(run, tmp_path, ledger):
+    """Square brackets are no mark-up, and control characters reach no terminal."""
+    write_prompts(tmp_path / "prompts.jsonl", 1)
+    run(*SUBMIT, "--run", "r")
+    fail_jobs(ledger, 1)
+    with ledger.begin() as connection:
+        connection.execute(update(JobRow).values(error="[bold]no[/bold] :smile: \x1b[31mred"))
+    assert "[bold]no[/bold] :smile: \\x1b[31mred" in run("failures", "r").stdout
+
+
+def test_share_and_budget_say_what_holds_now(run, tmp_path):
+    write_prompts(tmp_path / "prompts.jsonl", 1)
+    run(*SUBMIT, "--run", "r")
+    plain = run("status", "r").stdout
+    assert "weight" not in plain
+    assert "budgets" not in plain
+    assert run("share", "r", "--weight", "3", "--max-running", "8").stdout == (
+        "run r: weight 3, at most 8 steps at once\n"
+    )
+    assert run("share", "r", "--max-running", "none").stdout == (
+        "run r: weight 3, no limit on steps at once\n"
+    )
+    assert run("budget", "r", "--max-tokens", "5000", "--max-usd", "1.5").stdout == (
+        "run r: 0 of 5,000 tokens, 0 of 1.5 USD\n"
+    )
+    shown = run("status", "r").stdout
+    assert "weight 3, no limit on steps at once" in shown
+    assert "0 of 5,000 tokens" in shown
+    assert run("budget", "r", "--max-usd", "1.5").stdout.endswith("(as before)\n")
+    for wrong in (
+        ("share", "r"),
+        ("budget", "r"),
+        ("share", "r", "--max-running", "few"),
+        ("budget", "r", "--max-tokens", "1.5"),
+    ):
+        assert run(*wrong).exit_code == 2
+    with pytest.raises(ContractError, match="max_running"):
+        run("share", "r", "--max-running", "0")
+
+
+def test_a_submission_says_that_the_run_keeps_its_own_limits(run, tmp_path):
+    write_prompts(tmp_path / "prompts.jsonl", 1)
+    assert "keeps its own" not in run(*SUBMIT, "--run", "r").stderr
+    changed = CONFIG | {"budgets": {"max_tokens": 5}, "scheduling": {"weight": 2}}
+    (tmp_path / "run.yaml").write_text(yaml.safe_dump(changed))
+    warned = run(*SUBMIT, "--run", "r").stderr
+    assert "run r keeps its own budgets, not those of the configuration" in warned
+    assert "'preceptor share r' changes them" in warned
+    run("budget", "r", "--max-tokens", "5")
+    run("share", "r", "--weight", "2")
+    assert "keeps its own" not in run(*SUBMIT, "--run", "r").stderr

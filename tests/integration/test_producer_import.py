@@ -1,10 +1,13 @@
 """What importing the producer costs its host process, and what hides it."""
 
+import json
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+
+from tests.integration.submitting import CONFIG
 
 ROOT = Path(__file__).parents[2]
 
@@ -37,6 +40,26 @@ def test_the_redis_door_needs_no_database_driver_and_leaves_the_hosts_celery_alo
         folder=ROOT,
     )
     assert outcome.stdout.split() == ["[]", "host", "127.0.0.1"], outcome.stderr
+
+
+def test_a_strict_check_needs_no_database_driver(tmp_path):
+    (tmp_path / "pairs.jsonl").write_text(
+        '{"kind": "label", "prompt": "p", "response_a": "a", "response_b": "b",'
+        ' "principle": "no-such"}\n'
+    )
+    (tmp_path / "run.yaml").write_text(json.dumps(CONFIG))
+    command = ["submit", "pairs.jsonl", "--config", "run.yaml", "--strict"]
+    outcome = run_python(
+        "import sys\n"
+        f"sys.path.insert(0, {str(ROOT)!r})\n"
+        "sys.modules.update(sqlalchemy=None, psycopg=None)\n"
+        "import click\n"
+        "from producer.cli import commands\n"
+        f"click.Group('preceptor', commands=commands).main({command!r})",
+        folder=tmp_path,
+    )
+    assert "pairs.jsonl:1: label: no principle 'no-such'" in outcome.stderr
+    assert "1 bad lines; nothing was submitted" in outcome.stderr
 
 
 @pytest.mark.parametrize("shape", ["schemas.py", "schemas/__init__.py"])

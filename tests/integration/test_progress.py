@@ -1,7 +1,7 @@
 """Counting a run: every number from rows that a real ledger holds."""
 
+from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
-from uuid import UUID
 
 import pytest
 from sqlalchemy import func, insert, update
@@ -9,10 +9,11 @@ from sqlalchemy import func, insert, update
 from schemas.database import open_database, transaction
 from schemas.errors import ContractError
 from schemas.jobs import CritiqueJob, ImproveJob
-from schemas.progress import cancel_run, fetch_progress, list_runs, progress_of
+from schemas.progress import fetch_progress, list_runs, progress_of
 from schemas.routing import run_id_of
 from schemas.tables import JobRow, StepRow, WorkerRow
 from tests.integration.rows import open_jobs
+from workers.tally import add_to_tally
 
 RUN = run_id_of("run")
 
@@ -36,18 +37,20 @@ def progress(engine):
 
 def end(engine, step_id, state, reason, *, code=None, **measures):
     """Close a step and its job as a worker would leave them."""
+    failed = state == "failed"
     with transaction(engine) as connection:
-        job_id = connection.execute(
+        step = connection.execute(
             update(StepRow)
             .where(StepRow.id == step_id)
-            .values(state="done" if state == "done" else "failed", **measures)
-            .returning(StepRow.job_id)
-        ).scalar_one()
+            .values(state="failed" if failed else "done", **measures)
+            .returning(StepRow.job_id, StepRow.kind)
+        ).one()
         connection.execute(
             update(JobRow)
-            .where(JobRow.id == job_id)
+            .where(JobRow.id == step.job_id)
             .values(state=state, stop_reason=reason, error_code=code, ended_at=func.now())
         )
+        add_to_tally(connection, step_id, RUN, step.kind, failed=failed, measures=measures)
 
 
 def test_each_job_is_counted_once_by_state_stage_and_reason(ledger):
@@ -91,22 +94,25 @@ def test_active_time_ends_with_the_last_job(ledger):
     assert progress(ledger).active_s == pytest.approx(90, abs=1)
 
 
-def test_a_cancellation_leaves_alone_what_a_worker_holds_or_has_begun(ledger):
-    running, begun, _waiting = open_jobs(ledger, *(ImproveJob(prompt=f"p{n}") for n in range(3)))
-    with transaction(ledger) as connection:
-        for step, state in ((running, "running"), (begun, "queued")):
-            job_id = connection.execute(
-                update(StepRow)
-                .where(StepRow.id == step)
-                .values(state=state)
-                .returning(StepRow.job_id)
-            ).scalar_one()
-            connection.execute(update(JobRow).where(JobRow.id == job_id).values(state="running"))
-    with transaction(ledger) as connection:
-        assert cancel_run(connection, RUN) == 1
-    found = progress(ledger)
-    assert (found.state, found.running, found.cancelled) == ("cancelled", 2, 1)
-    assert found.by_stage == {"0/respond": 2}
+def test_jobs_and_steps_are_counted_at_one_moment(ledger):
+    """Every open job has one open step, also while they end as fast as they can."""
+    steps = open_jobs(ledger, *(ImproveJob(prompt=f"p{n}") for n in range(200)))
+
+    def end_all() -> None:
+        for step in steps:
+            end(ledger, step, "done", "completed", input_tokens=1)
+
+    with ThreadPoolExecutor(1) as pool:
+        ending = pool.submit(end_all)
+        looks = []
+        while not ending.done():
+            looks.append(progress(ledger))
+        ending.result()
+    assert len({look.done for look in looks}) > 10, "it looked while they ended"
+    for look in looks:
+        assert look.submitted == 200 == look.done + look.open
+        assert sum(look.by_stage.values()) == look.open
+        assert look.steps_done == look.input_tokens == look.done
 
 
 def test_an_unknown_run_and_an_empty_ledger(ledger):
@@ -114,8 +120,6 @@ def test_an_unknown_run_and_an_empty_ledger(ledger):
         assert list_runs(connection) == []
         with pytest.raises(ContractError, match="no run"):
             progress_of(connection, "none")
-        with pytest.raises(ContractError, match="no run"):
-            cancel_run(connection, UUID(int=1))
 
 
 def test_runs_are_listed_newest_first(ledger):

@@ -12,7 +12,7 @@ from schemas.broker import celery_options
 from schemas.database import open_database
 from schemas.errors import BrokerError, ConfigError, ContractError, ResultTimeout
 from schemas.jobs import ImproveJob, LabelJob
-from schemas.routing import TASK_CANCEL, TASK_QUERY, TASK_SUBMIT, reply_key
+from schemas.routing import TASK_CANCEL, TASK_CONTROL, TASK_QUERY, TASK_SUBMIT, reply_key
 from schemas.settings import Settings
 from tests.integration.submitting import (
     CONFIG,
@@ -155,7 +155,12 @@ def test_a_foreign_producer_speaks_json_only(foreign):
     found = foreign.ask(TASK_QUERY, what="job", run="f", job_id=job_id)
     assert found["result"]["state"] == "queued"
     unknown = foreign.ask(TASK_QUERY, what="job", run="f", job_id=str(uuid4()))
-    assert unknown == {"ok": True, "result": None, "progress": None}
+    assert unknown == {"ok": True, "result": None, "progress": None, "failures": None}
+    paused = foreign.ask(TASK_CONTROL, run="f", action="pause")
+    assert (paused["ok"], paused["changed"], paused["state"]) == (True, True, "paused")
+    capped = foreign.ask(TASK_CONTROL, run="f", action="share", max_running=2)
+    assert (capped["weight"], capped["max_running"]) == (1.0, 2)
+    assert foreign.ask(TASK_QUERY, what="failures", run="f")["failures"] == []
     assert foreign.ask(TASK_CANCEL, run="f") == {"ok": True, "cancelled": 1}
 
 
@@ -171,7 +176,11 @@ def test_bad_payloads_are_answered_and_the_worker_lives_on(foreign, worker, sett
         (TASK_SUBMIT, (), {"run": "f", "config": {"models": "all"}, "jobs": []}),
         (TASK_SUBMIT, (), {"run": "f", "config": CONFIG, "jobs": [], "hurry": True}),
         (TASK_SUBMIT, (), {"run": "f", "config": CONFIG, "jobs": nested}),
-        (TASK_SUBMIT, (), {"run": "none", "jobs": []}),
+        (TASK_CONTROL, (), {"run": "f"}),
+        (TASK_CONTROL, (), {"run": "f", "action": "stop"}),
+        (TASK_CONTROL, (), {"run": "f", "action": "pause", "weight": 2}),
+        (TASK_CONTROL, (), {"run": "f", "action": "retry", "reasons": ["bad luck"]}),
+        (TASK_CONTROL, (), {"run": "f", "action": "share", "max_running": 0}),
         (
             TASK_SUBMIT,
             (),
@@ -179,13 +188,23 @@ def test_bad_payloads_are_answered_and_the_worker_lives_on(foreign, worker, sett
         ),
         (TASK_QUERY, (), {"what": "everything", "run": "f"}),
         (TASK_QUERY, (), {"what": "run", "run": ["f"]}),
-        (TASK_CANCEL, (), {"run": "none"}),
     ]
     for task, args, payload in bad:
         answer = foreign.ask(task, *args, **payload)
         assert answer["ok"] is False, payload
         assert answer["code"] == "contract_error", answer
         assert answer["message"]
+    unknown = [
+        (TASK_SUBMIT, {"jobs": []}),
+        (TASK_CANCEL, {}),
+        (TASK_CONTROL, {"action": "pause"}),
+        (TASK_QUERY, {"what": "failures"}),
+        (TASK_QUERY, {"what": "run"}),
+    ]
+    for task, payload in unknown:
+        answer = foreign.ask(task, run="none", **payload)
+        assert answer["ok"] is False, task
+        assert "no run is called 'none'" in answer["message"], task
     # A reply address that is none of ours must not become a key.
     foreign.app.send_task(
         TASK_QUERY, kwargs={"what": "run", "run": "f", "reply_to": "../unacked"}, queue="intake"

@@ -65,8 +65,8 @@ def critique(severity: float | None, **changes: Any) -> CritiqueResult:
         "outcome": "invalid" if severity is None else "ok",
         "severity": severity,
         "level": None if severity is None else "minor",
-        "needs_revision": severity is not None and severity > 0.3,
-        "primary": False,
+        "needs_revision": None if severity is None else severity > 0.3,
+        "primary": None if severity is None else False,
     }
     return CritiqueResult.model_validate(content | changes)
 

@@ -6,6 +6,7 @@ from schemas.errors import ContractError
 from schemas.jobs import ImproveJob
 from schemas.messages import (
     CancelMessage,
+    ControlMessage,
     QueryMessage,
     SubmitEnvelope,
     check_depth,
@@ -46,7 +47,15 @@ def test_an_ordinal_is_a_small_whole_number(ordinal):
         (QueryMessage, {"what": "job", "run": "r", "reply_to": REQUEST}, "job_id"),
         (QueryMessage, {"what": "all", "run": "r", "reply_to": REQUEST}, "what"),
         (QueryMessage, {"what": "run", "run": "r"}, "reply_to"),
+        (QueryMessage, {"what": "failures", "run": "r", "reply_to": REQUEST, "job_id": JOB}, "job"),
         (CancelMessage, {"run": 7}, "run"),
+        (ControlMessage, {"run": "r"}, "action"),
+        (ControlMessage, {"run": "r", "action": "stop"}, "action"),
+        (ControlMessage, {"run": "r", "action": "pause", "weight": 2}, "belongs to action='share'"),
+        (ControlMessage, {"run": "r", "action": "cancel", "reasons": ["critic_failed"]}, "retry"),
+        (ControlMessage, {"run": "r", "action": "share", "weight": 0}, "weight"),
+        (ControlMessage, {"run": "r", "action": "share", "max_running": "all"}, "max_running"),
+        (ControlMessage, {"run": "r", "action": "budget", "budgets": {"hours": 1}}, "hours"),
     ],
 )
 def test_a_bad_message_is_refused_by_the_name_of_its_field(model, payload, named):

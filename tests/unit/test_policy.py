@@ -132,7 +132,18 @@ class TestFullLoop:
         stop = decide(history, POLICY)
         assert stop == Stop(StopReason.REGRESSION, rolled_back=True)
         assert final_response(history, POLICY, stop) == "first"
-        assert final_critique(history, stop) == history.critiques[0]
+        assert final_critique(history, POLICY, stop) == history.critiques[0]
+
+    def test_nothing_is_known_of_a_response_that_nobody_has_judged(self):
+        judged = START.add(critique=critique(1, 0.25))
+        stop = Stop(StopReason.CRITIC_FAILED)
+        assert final_critique(judged, POLICY, stop) == judged.critiques[0]
+        mended = judged.add(revision=revision(1))
+        assert final_critique(mended, POLICY, stop) == judged.critiques[0], "not accepted yet"
+        accepted = mended.add(label=label(1, 0.9))
+        assert final_critique(accepted, POLICY, stop) is None
+        always = replace_policy(accept="always")
+        assert final_critique(mended, always, stop) is None
 
 
 class TestRejection:
@@ -308,7 +319,7 @@ def test_every_loop_ends_with_one_reason_within_its_limits(worst, labels):
     rounds = {r.round for r in history.revisions}
     assert len(rounds) <= POLICY.max_rounds
     assert final_response(history, POLICY, decision) is not None
-    final = final_critique(history, decision)
+    final = final_critique(history, POLICY, decision)
     assert final is not None
     kept = len(accepted_revisions(history, POLICY)) - decision.rolled_back
     assert final.round == kept + 1, "the final response is the one that was critiqued last"

@@ -9,7 +9,7 @@ import schemas
 from producer.cli import default_run_name
 from producer.client import check_run_name
 from producer.doors import open_door
-from schemas.broker import celery_options, client_url
+from schemas.broker import celery_options, client_url, redis_client
 from schemas.errors import ConfigError, ContractError
 from schemas.settings import Settings
 
@@ -62,3 +62,9 @@ def test_the_broker_address_is_translated_for_redis_py(url, expected):
     assert client_url(Settings(redis_url=url)) == expected
     with pytest.raises(ConfigError, match="amqp"):
         client_url(Settings(redis_url="amqp://h"))
+
+
+def test_a_sentinel_address_that_cannot_be_read_is_named():
+    for wrong in ("sentinel://h:port/0", "sentinel://h:1/zero"):
+        with pytest.raises(ConfigError, match="REDIS_URL names Sentinel wrongly"):
+            redis_client(Settings(redis_url=wrong))

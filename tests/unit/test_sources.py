@@ -115,12 +115,19 @@ def test_an_extra_key_does_not_overwrite_given_metadata():
         (b'{"prompt": "a", "metadata": [1], "x": 1}', "metadata"),
         (b'{"prompt": []}', "prompt"),
         (b'{"prompt": "a", "x": ' + b"[" * 100 + b"]" * 100 + b"}", "levels deep"),
+        (b'{"prompt": "a", "x": ' + b"[" * 64 + b"1" + b"]" * 64 + b"}", "64 levels deep"),
         (b"[" * 100_000, "nested too deeply"),
+        (b"\xef\xbb\xbf" * 2 + b'{"prompt": "a"}', "byte order mark at column 1"),
         (b'{"prompt": "a", "x": ' + b"9" * 5000 + b"}", "5000 digits"),
     ],
 )
 def test_a_bad_line_is_a_rejection_with_its_reason(raw, expected):
     assert expected in reason(raw)
+
+
+def test_metadata_may_be_as_deep_as_the_limit():
+    deep = b'{"prompt": "a", "metadata": ' + b'{"x": ' * 63 + b"1" + b"}" * 64
+    assert only(deep)[1].metadata["x"]
 
 
 def test_a_two_megabyte_prompt_is_refused_with_its_size():

@@ -10,9 +10,11 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
 
 from schemas.errors import StackError
 from workers.stack import tether
@@ -103,20 +105,20 @@ def strays(home: Path, servers_folders: Sequence[Path]) -> list[Identity]:
 def spawn(
     argv: Sequence[str],
     *,
-    log: Path,
+    log: Path | None,
     account: Account | None = None,
     env: Mapping[str, str] | None = None,
     cwd: Path | None = None,
 ) -> subprocess.Popen[bytes]:
-    """Start a process in its own session; both outputs are appended to ``log``."""
-    with log.open("ab") as output:
-        output.write(START_MARK.encode())
-        output.flush()
+    """Start a process in its own session; both outputs are appended to ``log``, or are ours where
+    it is None.
+    """
+    with _opened(log) as output:
         return subprocess.Popen(
             list(argv),
             stdin=subprocess.DEVNULL,
             stdout=output,
-            stderr=subprocess.STDOUT,
+            stderr=None if output is None else subprocess.STDOUT,
             env=None if env is None else dict(env),
             cwd=cwd,
             start_new_session=True,
@@ -126,14 +128,25 @@ def spawn(
         )
 
 
+@contextmanager
+def _opened(log: Path | None) -> Iterator[BinaryIO | None]:
+    if log is None:
+        yield None
+        return
+    with log.open("ab") as output:
+        output.write(START_MARK.encode())
+        output.flush()
+        yield output
+
+
 def spawn_tethered(
     argv: Sequence[str],
     *,
-    log: Path,
-    account: Account | None,
+    log: Path | None,
+    account: Account | None = None,
     death_signal: signal.Signals,
     env: Mapping[str, str],
-    cwd: Path,
+    cwd: Path | None = None,
 ) -> subprocess.Popen[bytes]:
     """As ``spawn``, but the process gets ``death_signal`` when the calling thread ends, even by
     SIGKILL. Linux only; elsewhere it outlives a killed caller.

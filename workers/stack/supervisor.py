@@ -15,6 +15,7 @@ from pathlib import Path
 from types import FrameType
 from urllib.parse import urlsplit
 
+from workers.stack.backoff import STEADY_S, Backoff
 from workers.stack.layout import Layout
 from workers.stack.plan import Part, Plan, read_plan
 from workers.stack.processes import STACK_VARIABLE, Identity, identify, myself, spawn
@@ -22,10 +23,6 @@ from workers.stack.shutdown import stop_in_order
 from workers.stack.state import PartState, Phase, StackState, write_state
 
 POLL_S = 0.1
-FIRST_PAUSE_S = 0.5
-LONGEST_PAUSE_S = 30.0
-#: A part that stayed ready this long starts over with the first pause.
-STEADY_S = 60.0
 LOG_BYTES = 20_000_000
 
 
@@ -41,7 +38,7 @@ class Child:
         self._process: subprocess.Popen[bytes] | None = None
         self._identity: Identity | None = None
         self._last_status: int | None = None
-        self._pause_s = FIRST_PAUSE_S
+        self._backoff = Backoff()
         self._start_at = 0.0
         self._ready_at = 0.0
 
@@ -74,7 +71,7 @@ class Child:
 
     def retry_now(self) -> None:
         """Forget the pause after earlier deaths."""
-        self._pause_s = FIRST_PAUSE_S
+        self._backoff.forget()
         self._start_at = 0.0
 
     def _is_due(self, may_start: bool) -> bool:
@@ -114,14 +111,14 @@ class Child:
             self.phase = "done"
             return
         if self.phase == "ready" and time.monotonic() - self._ready_at > STEADY_S:
-            self._pause_s = FIRST_PAUSE_S
+            self._backoff.forget()
         self._pause(f"ended with status {status}")
 
     def _pause(self, reason: str) -> None:
-        _note(f"{self.part.name} {reason}; next start in {self._pause_s:g} s")
+        pause_s = self._backoff.next_s()
+        _note(f"{self.part.name} {reason}; next start in {pause_s:g} s")
         self.phase = "restarting"
-        self._start_at = time.monotonic() + self._pause_s
-        self._pause_s = min(2 * self._pause_s, LONGEST_PAUSE_S)
+        self._start_at = time.monotonic() + pause_s
 
 
 class Supervisor:

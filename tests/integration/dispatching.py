@@ -1,0 +1,58 @@
+"""A dispatcher whose wake-ups are collected, on a real ledger, for the tests of its parts."""
+
+from dataclasses import dataclass, field
+from uuid import UUID
+
+from sqlalchemy import Engine, select, text
+
+from schemas.database import transaction
+from schemas.jobs import ImproveJob
+from schemas.settings import Settings
+from schemas.tables import JobRow
+from workers.broker_depths import BrokerDepths
+from workers.dispatcher import Dispatcher
+from workers.ledger import Ledger
+
+SETTINGS = Settings(backlog_factor=3, republish_after_s=10, max_attempts=2)
+
+
+@dataclass
+class Dispatching:
+    """A dispatcher and what it published: (step, queue, priority) in order."""
+
+    engine: Engine
+    settings: Settings = SETTINGS
+    depths: BrokerDepths | None = None
+    published: list[tuple[UUID, str, int]] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.dispatcher = Dispatcher(
+            self.engine, lambda *message: self.published.append(message), self.settings, self.depths
+        )
+
+    def once(self) -> list[UUID]:
+        """One round; the steps it published."""
+        before = len(self.published)
+        self.dispatcher.dispatch_once()
+        return [message[0] for message in self.published[before:]]
+
+
+def jobs(n: int, first: int = 0) -> list[ImproveJob]:
+    return [ImproveJob(prompt=f"p{i}", response="r") for i in range(first, first + n)]
+
+
+def worker(engine: Engine, slots: int = 2, name: str = "w", queue: str = "gen.small") -> Ledger:
+    ledger = Ledger(engine, name, lease_s=30)
+    ledger.announce(queue, slots, "scripted")
+    return ledger
+
+
+def job_rows(engine: Engine) -> list:
+    with engine.connect() as connection:
+        return list(connection.execute(select(JobRow).order_by(JobRow.ordinal)))
+
+
+def run_sql(engine: Engine, statement: str, **values: object) -> list:
+    with transaction(engine) as connection:
+        result = connection.execute(text(statement), values)
+        return list(result) if result.returns_rows else []

@@ -1,0 +1,43 @@
+"""Showing Prometheus how the queues stand: steps in the ledger, messages on Redis, live slots.
+
+Remembers which queues it has shown, so that one that is empty or unserved now says 0.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from workers.backlog import Survey
+from workers.broker_depths import Depths
+from workers.telemetry import BACKLOG, MESSAGES, SLOTS, UNACKED, WAITING
+
+
+class QueueGauges:
+    """The dispatcher's gauges."""
+
+    def __init__(self) -> None:
+        self._loaded: set[str] = set()
+        self._waited: set[str] = set()
+        self._measured: set[tuple[str, int]] = set()
+
+    def show_load(self, found: Survey) -> None:
+        """Slots, and steps published or running, of each queue."""
+        self._loaded |= set(found.slots)
+        for queue in self._loaded:
+            SLOTS.labels(queue).set(found.slots.get(queue, 0))
+            BACKLOG.labels(queue, "published").set(found.published(queue))
+            BACKLOG.labels(queue, "running").set(found.running(queue))
+
+    def show_waiting(self, steps: Mapping[str, int]) -> None:
+        """Queued steps of each queue."""
+        self._waited |= set(steps)
+        for queue in self._waited:
+            WAITING.labels(queue).set(steps.get(queue, 0))
+
+    def show_depths(self, depths: Depths) -> None:
+        """Messages on Redis."""
+        self._measured |= set(depths.waiting)
+        for queue, priority in self._measured:
+            length = depths.waiting.get((queue, priority), 0)
+            MESSAGES.labels(queue, priority).set(length)
+        UNACKED.set(depths.unacked)
