@@ -128,18 +128,33 @@ def accept_jobs(
         job_id = job_id_of(run.id, key)
         ids.append(job_id)
         if job_id not in rows:
-            rows[job_id] = _rows(run, job_id, key, ordinal, job, content)
+            rows[job_id] = _NewJob(run, job_id, key, ordinal, job, content)
     new = copy_new(connection, rows) if rows else 0
     return Acceptance(tuple(ids), new, len(ids) - new)
 
 
-def _rows(run: OpenRun, job_id: UUID, key: str, ordinal: int, job: AnyJob, content: str) -> NewRows:
-    kind = first_step_kind(job)
-    step = step_values(run.id, run.config, job_id, kind, 0 if kind == "respond" else 1, 1, ordinal)
-    return NewRows(
-        (job_id, run.id, key, job.kind, job.id, ordinal, payload_json(job, content)),
-        tuple(step[column] for column in STEP_COLUMNS),
-    )
+@dataclass(slots=True)
+class _NewJob:
+    """What a job's rows are made of: see ``schemas.job_copy.NewRows``."""
+
+    run: OpenRun
+    id: UUID
+    key: str
+    ordinal: int
+    job: AnyJob
+    content: str
+
+    def job_row(self) -> tuple[Any, ...]:
+        job = self.job
+        payload = payload_json(job, self.content)
+        return (self.id, self.run.id, self.key, job.kind, job.id, self.ordinal, payload)
+
+    def step_row(self) -> tuple[Any, ...]:
+        kind = first_step_kind(self.job)
+        first_round = 0 if kind == "respond" else 1
+        run = self.run
+        step = step_values(run.id, run.config, self.id, kind, first_round, 1, self.ordinal)
+        return tuple([step[column] for column in STEP_COLUMNS])
 
 
 def first_step_kind(job: AnyJob) -> StepKind:

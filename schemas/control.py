@@ -68,13 +68,16 @@ _CANCEL_WAITING = text(
 )
 
 
+_NO_ID = UUID(int=0)
+
+
 @dataclass(slots=True)
 class _Waiting:
     """Where a cancellation has come to in the run's jobs, and how many it ended."""
 
     run_id: UUID
     ordinal: int = -1
-    last_id: UUID = UUID(int=0)
+    last_id: UUID = _NO_ID
     ended: int = 0
 
     def end_batch(self, connection: Connection) -> bool:

@@ -20,7 +20,7 @@ ledger column, metric label and HTTP body, and ``retryable``, which is all a ret
     │   └── PromptTooLong        the prompt does not fit the model's context
     ├── OutputError              the model answered, and the answer cannot be read
     ├── LedgerError              Postgres refused or lost a statement
-    │   ├── LedgerRefused        it will never take this statement
+    │   ├── LedgerRefused        it will never take this value
     │   └── LeaseLost            another worker owns this step now; drop the work
     ├── BrokerError              Redis refused or lost a message
     ├── StackError               a process of the local stack did not start
@@ -192,7 +192,7 @@ class LedgerError(PreceptorError):
 
 
 class LedgerRefused(LedgerError):
-    """Postgres will not take a statement, however often it is sent: a value it cannot hold."""
+    """Postgres will not take a value, however often it is sent, e.g. a NUL in a text."""
 
     code = "ledger_refused"
     retryable = False

@@ -8,9 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
 from operator import attrgetter
-from typing import Any, cast
+from typing import Any, Protocol, cast
 from uuid import UUID
 
 import psycopg
@@ -27,12 +26,16 @@ _COPY_JOBS = f"COPY job ({', '.join(JOB_COLUMNS)}) FROM STDIN"
 _COPY_STEPS = f"COPY step ({', '.join(STEP_COLUMNS)}) FROM STDIN"
 
 
-@dataclass(frozen=True, slots=True)
-class NewRows:
-    """A job's values in the order of ``JOB_COLUMNS``, its first step's in ``STEP_COLUMNS``."""
+class NewRows(Protocol):
+    """A job's rows, made when their turn comes: meanwhile the server works on those before."""
 
-    job: tuple[Any, ...]
-    step: tuple[Any, ...]
+    def job_row(self) -> tuple[Any, ...]:
+        """Values in the order of ``JOB_COLUMNS``."""
+        ...
+
+    def step_row(self) -> tuple[Any, ...]:
+        """Values of its first step in the order of ``STEP_COLUMNS``."""
+        ...
 
 
 def copy_new(connection: Connection, rows: Mapping[UUID, NewRows]) -> int:
@@ -76,10 +79,10 @@ def _copy(driver: psycopg.Connection[Any], new: Mapping[UUID, NewRows]) -> None:
         # otherwise wait for each other's rows.
         with cursor.copy(_COPY_JOBS) as jobs:
             for job_id in sorted(new, key=attrgetter("int")):
-                jobs.write_row(new[job_id].job)
+                jobs.write_row(new[job_id].job_row())
         with cursor.copy(_COPY_STEPS) as steps:
             for rows in new.values():
-                steps.write_row(rows.step)
+                steps.write_row(rows.step_row())
 
 
 @contextmanager

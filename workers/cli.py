@@ -56,7 +56,7 @@ def worker(
 
     Start one process per GPU; the steps in flight default to the model's max_batch_rows.
     """
-    from workers.process import pin_gpu, serve_intake, serve_model
+    from workers.process import leave, pin_gpu, serve_intake, serve_model
     from workers.telemetry import configure_logging
 
     settings = load_settings()
@@ -70,7 +70,7 @@ def worker(
     if gpu is not None and chosen.device == "auto":
         # Without it a worker whose GPU is not there would serve from the CPU, and look healthy.
         chosen = chosen.model_copy(update={"device": "cuda"})
-    sys.exit(serve_model(settings, name, chosen, slots or chosen.max_batch_rows))
+    leave(serve_model(settings, name, chosen, slots or chosen.max_batch_rows))
 
 
 def choose_model(config: Path | None, model: str | None) -> tuple[str, ModelConfig]:

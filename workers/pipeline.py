@@ -18,13 +18,9 @@ from sqlalchemy.exc import DBAPIError
 
 from schemas.errors import LedgerError, LedgerRefused
 
-#: What the server says of a statement that it will never take.
-REFUSALS = (
-    psycopg.DataError,
-    psycopg.IntegrityError,
-    psycopg.ProgrammingError,
-    psycopg.NotSupportedError,
-)
+#: What the server says of values that it will never take. Not of statements: those it refuses
+#: while the tables are being changed, and a step must not fail for that.
+REFUSALS = (psycopg.DataError, psycopg.IntegrityError)
 
 
 class Pipeline:
@@ -56,7 +52,7 @@ def pipelined(engine: Engine) -> Iterator[Pipeline]:
     A statement that fails undoes them all, also those that were sent after it.
 
     Raises:
-        LedgerRefused: The server will not take a statement, however often it is sent.
+        LedgerRefused: The server will not take a value, however often it is sent.
         LedgerError: The server is away; whether the transaction was committed is not known.
     """
     try:
@@ -95,7 +91,7 @@ def _translated(engine: Engine, error: BaseException) -> LedgerError:
     lines = str(error).strip().splitlines()
     reason = lines[0] if lines else type(error).__name__
     if isinstance(error, REFUSALS):
-        return LedgerRefused(f"the ledger refused a statement: {reason}")
+        return LedgerRefused(f"the ledger cannot hold a value: {reason}")
     # A server that restarted has cut all pooled connections; the next try begins with a new one.
     engine.dispose()
     return LedgerError(f"the ledger is out of reach: {reason}")

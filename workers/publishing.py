@@ -6,7 +6,8 @@ Remembers only what fair sharing is owed; losing that costs a few seconds of fai
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from uuid import UUID
 
@@ -25,7 +26,7 @@ from workers.backlog import (
     survey,
 )
 from workers.mending import unpublish
-from workers.sharing import STEPS_PER_JOB, Claim, Share, divide, settle, step_time_s
+from workers.sharing import STEPS_PER_JOB, Claim, Turn, divide, settle, step_time_s
 from workers.telemetry import PUBLISHED
 
 log = logging.getLogger(__name__)
@@ -102,11 +103,12 @@ class Publisher:
             asked = _claims(connection, queue, found, rooms, held_back)
             claims, step_s = self._settle(queue, asked, found, elapsed_s)
             target = self._target(slots)
-            for run, share in divide(claims, slots=slots, target=target, step_s=step_s).items():
-                taken = _mark(connection, queue, run, share, only_begun=run in held_back)
+            divided = divide(claims, slots=slots, target=target, step_s=step_s)
+            taken = _mark(connection, queue, divided, held_back)
+            for run, steps in taken.items():
                 if (room := rooms[run]) is not None:
-                    rooms[run] = room - len(taken)
-                messages += taken
+                    rooms[run] = room - len(steps)
+            messages += _in_turn(divided, taken)
         return messages
 
     def _emptied(self, found: Survey, messages: Sequence[Message]) -> float:
@@ -184,12 +186,24 @@ def _claims(
 
 
 def _mark(
-    connection: Connection, queue: str, run_id: UUID, share: Share, *, only_begun: bool
-) -> list[Message]:
-    steps = mark_published(
-        connection, queue, run_id, share.ahead + share.behind, only_begun=only_begun
-    )
-    return [(step, _priority(step, ahead=place < share.ahead)) for place, step in enumerate(steps)]
+    connection: Connection, queue: str, divided: Sequence[Turn[UUID]], held_back: set[UUID]
+) -> dict[UUID, list[ReadyStep]]:
+    wanted = Counter(turn.run for turn in divided)
+    return {
+        run: mark_published(connection, queue, run, steps, only_begun=run in held_back)
+        for run, steps in wanted.items()
+    }
+
+
+def _in_turn(
+    divided: Sequence[Turn[UUID]], taken: Mapping[UUID, Sequence[ReadyStep]]
+) -> Iterator[Message]:
+    waiting = {run: iter(steps) for run, steps in taken.items()}
+    for turn in divided:
+        # Somebody may hold a step's row just now, and the run got fewer than its turns.
+        step = next(waiting[turn.run], None)
+        if step is not None:
+            yield step, _priority(step, ahead=turn.ahead)
 
 
 def _priority(step: ReadyStep, *, ahead: bool) -> int:

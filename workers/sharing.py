@@ -8,9 +8,10 @@ than its share of the slots lately. Nothing here knows the ledger or Redis.
 from __future__ import annotations
 
 import heapq
+from collections import Counter
 from collections.abc import Hashable, Mapping
 from dataclasses import dataclass, replace
-from typing import TypeVar
+from typing import Generic, TypeVar
 
 #: Weight of the newest look in the running mean of a queue's step time.
 NEWEST = 0.05
@@ -20,8 +21,8 @@ LEAST_STEP_S = 0.001
 Run = TypeVar("Run", bound=Hashable)
 
 #: Owed step times that weigh as much as one step in flight. A step in flight stands for the rest
-#: of its job, a handful of steps; paying back faster swings from one run to the other.
-STEPS_PER_JOB = 8.0
+#: of its job, some ten steps; paying back faster swings from one run to the other.
+STEPS_PER_JOB = 16.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,16 +59,16 @@ class Claim:
 
 
 @dataclass(frozen=True, slots=True)
-class Share:
-    """Steps of one run to publish: ``ahead`` of what waits already, and ``behind`` it."""
+class Turn(Generic[Run]):
+    """One step of a run to publish; ``ahead`` of what waits on Redis, or behind it."""
 
-    ahead: int
-    behind: int
+    run: Run
+    ahead: bool
 
 
 def divide(
     claims: Mapping[Run, Claim], *, slots: int, target: int, step_s: float
-) -> dict[Run, Share]:
+) -> list[Turn[Run]]:
     """Divide what a queue lacks between the runs that have work for it.
 
     A run may have its share of the slots in flight however full the queue is of others' steps,
@@ -81,24 +82,27 @@ def divide(
         step_s: Seconds for which one step holds a slot, above 0.
 
     Returns:
-        Only runs that get something.
+        Turns in the order to publish them: runs alternate, so that none waits for a block of
+        another's steps.
     """
     wanted = target - sum(claim.published for claim in claims.values())
-    ahead = _short_of_slots(claims, slots)
-    rest = {run: _after(claim, ahead.get(run, 0)) for run, claim in claims.items()}
-    behind = shares(rest, max(0, wanted - sum(ahead.values())), step_s)
-    runs = [run for run in claims if run in ahead or run in behind]
-    return {run: Share(ahead.get(run, 0), behind.get(run, 0)) for run in runs}
+    short = _short_of_slots(claims, slots)
+    ahead = turns(short, sum(claim.most for claim in short.values()), step_s)
+    had = Counter(ahead)
+    rest = {run: _after(claim, had[run]) for run, claim in claims.items()}
+    behind = turns(rest, max(0, wanted - len(ahead)), step_s)
+    return [Turn(run, True) for run in ahead] + [Turn(run, False) for run in behind]
 
 
-def _short_of_slots(claims: Mapping[Run, Claim], slots: int) -> dict[Run, int]:
+def _short_of_slots(claims: Mapping[Run, Claim], slots: int) -> dict[Run, Claim]:
+    """Claims on no more steps than their runs lack of their share of the slots."""
     wanting = {run: claim for run, claim in claims.items() if claim.in_flight or claim.most}
     whole = sum(claim.weight for claim in wanting.values())
-    short = {
+    lacking = {
         run: min(claim.most, int(slots * claim.weight / whole) - claim.in_flight)
         for run, claim in wanting.items()
     }
-    return {run: steps for run, steps in short.items() if steps > 0}
+    return {run: replace(claims[run], ready=steps) for run, steps in lacking.items() if steps > 0}
 
 
 def _after(claim: Claim, steps: int) -> Claim:
@@ -110,32 +114,33 @@ def _after(claim: Claim, steps: int) -> Claim:
     )
 
 
-def shares(claims: Mapping[Run, Claim], wanted: int, step_s: float) -> dict[Run, int]:
-    """Divide ``wanted`` publications between runs, by deficit against their weights.
+def turns(claims: Mapping[Run, Claim], wanted: int, step_s: float) -> list[Run]:
+    """Give ``wanted`` publications to runs, by deficit against their weights.
 
     Each goes to the run that is furthest behind; what a run cannot use goes to the others.
 
     Returns:
-        Publications by run, each at least 1, in sum at most ``wanted`` and less only where no
-        run could use more. Of equals the first comes first.
+        Runs in the order of their turns, at most ``wanted`` and fewer only where no run could
+        use more. Of equals the first comes first.
     """
-    given: dict[Run, int] = {}
+    given: Counter[Run] = Counter()
+    order: list[Run] = []
     waiting = [
         (standing(claim, 0, step_s), place, run)
         for place, (run, claim) in enumerate(claims.items())
         if claim.most
     ]
     heapq.heapify(waiting)
-    for _ in range(wanted):
-        if not waiting:
-            break
+    while waiting and len(order) < wanted:
         _, place, run = waiting[0]
-        given[run] = given.get(run, 0) + 1
+        order.append(run)
+        given[run] += 1
         if given[run] < claims[run].most:
-            heapq.heapreplace(waiting, (standing(claims[run], given[run], step_s), place, run))
+            again = (standing(claims[run], given[run], step_s), place, run)
+            heapq.heapreplace(waiting, again)
         else:
             heapq.heappop(waiting)
-    return given
+    return order
 
 
 def standing(claim: Claim, given: int, step_s: float) -> float:

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Annotated
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 from uuid import UUID
 
 from fastapi import Depends, Header, Request, Security
@@ -140,11 +140,18 @@ Repeatable = Annotated[
 def _refuse_web_pages(request: Request, here: Context) -> None:
     """Where no key is asked for, a page in this machine's browser must not act in its name."""
     host = request.headers.get("host", "")
-    if here.loopback_only and (urlsplit(f"//{host}").hostname or "") not in _LOOPBACK:
+    if here.loopback_only and _split(f"//{host}").hostname not in _LOOPBACK:
         raise AccessError(
             f"Host '{host}' is not this machine's: without API keys only localhost is served",
             known=True,
         )
     origin = request.headers.get("origin")
-    if origin is not None and urlsplit(origin).netloc != host:
+    if origin is not None and _split(origin).netloc != host:
         raise AccessError(f"pages of '{origin}' may not use this server", known=True)
+
+
+def _split(address: str) -> SplitResult:
+    try:
+        return urlsplit(address)
+    except ValueError:
+        return SplitResult("", "", "", "", "")

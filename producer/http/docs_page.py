@@ -20,7 +20,8 @@ details { border: 1px solid var(--line); border-radius: 6px; margin: .5rem 0; }
 summary { cursor: pointer; padding: .5rem .75rem; } details > div { padding: 0 .75rem .75rem; }
 code, pre { font: 13px/1.45 ui-monospace, monospace; background: var(--soft); border-radius: 4px; }
 code { padding: .1rem .3rem; } pre { padding: .6rem; overflow-x: auto; }
-.verb { display: inline-block; min-width: 4.2rem; font-weight: 600; color: var(--accent); }
+[id] { scroll-margin-top: 3.5rem; }
+.verb { display: inline-block; min-width: 4.8rem; font-weight: 600; color: var(--accent); }
 .about { color: #888; margin-left: .5rem; }
 table { border-collapse: collapse; width: 100%; margin: .5rem 0; }
 td { border-top: 1px solid var(--line); padding: .3rem .5rem .3rem 0; vertical-align: top; }
@@ -73,9 +74,10 @@ def _operations(description: Node) -> Iterator[str]:
 def _operation(path: str, verb: str, operation: Node) -> str:
     about, _, rest = operation.get("description", "").partition("\n\n")
     return (
-        f'<details id="{escape(operation["operationId"])}"><summary>'
+        f"<details><summary>"
         f'<span class="verb">{verb.upper()}</span><code>{escape(path)}</code>'
-        f'<span class="about">{_prose(about)}</span></summary><div>'
+        f'<span class="about">{_prose(about)}</span></summary>'
+        f'<div id="{escape(operation["operationId"])}">'
         f"<p>{_prose(rest)}</p>{_parameters(operation)}{_body(operation)}{_responses(operation)}"
         "</div></details>"
     )
@@ -97,7 +99,9 @@ def _body(operation: Node) -> str:
     content = operation.get("requestBody", {}).get("content", {})
     parts = []
     for media, one in content.items():
-        parts.append(f"<h4>Body: <code>{escape(media)}</code> {_type(one['schema'])}</h4>")
+        schema = one["schema"]
+        parts.append(f"<h4>Body: <code>{escape(media)}</code> {_type(schema)}</h4>")
+        parts.append(f"<p>{_prose(schema.get('description'))}</p>")
         for example in one.get("examples", {}).values():
             value = example["value"]
             text = value if isinstance(value, str) else json.dumps(value, indent=2)
@@ -120,8 +124,9 @@ def _schema(item: tuple[str, Node]) -> str:
     name, schema = item
     text = json.dumps(schema, indent=2, ensure_ascii=False)
     return (
-        f'<details id="{escape(name)}"><summary><code>{escape(name)}</code></summary>'
-        f"<div><pre>{escape(text)}</pre></div></details>"
+        f"<details><summary><code>{escape(name)}</code></summary>"
+        # Inside, so that a link to it opens it.
+        f'<div id="{escape(name)}"><pre>{escape(text)}</pre></div></details>'
     )
 
 

@@ -49,6 +49,13 @@ _RETRY_AFTER = {
 _CHALLENGE = {
     "WWW-Authenticate": {"schema": {"type": "string", "const": "Bearer"}, "required": True}
 }
+#: Of an answer to a request that may carry an Idempotency-Key.
+REPLAYED = {
+    "Idempotency-Replayed": {
+        "description": "The request was answered before; this is that answer.",
+        "schema": {"type": "string", "const": "true"},
+    }
+}
 _HEADERS = {401: _CHALLENGE, 429: _RETRY_AFTER, 503: _RETRY_AFTER}
 
 

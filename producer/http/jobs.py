@@ -14,7 +14,7 @@ from producer.http.admission import Intake, admit, admit_stream
 from producer.http.answers import JobAnswer, StreamAnswer
 from producer.http.bodies import JSON, NDJSON, limited, media_type, read_json
 from producer.http.context import Caller, Context, Here, Known, Repeatable
-from producer.http.documents import JOB_BODY, links, problems
+from producer.http.documents import JOB_BODY, REPLAYED, links, problems
 from producer.http.idempotency import Answer, Claim, RequestDigest
 from producer.http.lookups import require_run
 from producer.http.once import answer_once, answer_stream_once, digest_of
@@ -37,8 +37,12 @@ router = APIRouter(tags=["jobs"])
     status_code=202,
     response_model=JobAnswer,
     responses={
-        200: {"model": StreamAnswer, "description": "What became of the lines of a stream."},
-        202: links(get_job={"job_id": "$response.body#/job_id"}),
+        200: {
+            "model": StreamAnswer,
+            "description": "What became of the lines of a stream.",
+            "headers": REPLAYED,
+        },
+        202: {"headers": REPLAYED, **links(get_job={"job_id": "$response.body#/job_id"})},
         **problems(401, 403, 404, 409, 413, 415, 422, 429, 503),
     },
     openapi_extra=JOB_BODY,

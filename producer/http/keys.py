@@ -21,6 +21,7 @@ from schemas.errors import ContractError, NotFound
 
 _PREFIX = "pk_"
 _SECRET_BYTES = 32
+MAX_NAME = 100
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,8 +55,10 @@ def create_key(
         Its secret, which is kept nowhere.
 
     Raises:
-        ContractError: The name is taken, by a revoked key too.
+        ContractError: The name is none, or taken, by a revoked key too.
     """
+    if not (name.strip() and name.isprintable() and len(name) <= MAX_NAME):
+        raise ContractError(f"a key's name has 1 to {MAX_NAME} printable characters")
     secret = _PREFIX + secrets.token_urlsafe(_SECRET_BYTES)
     row = {
         "id": uuid4(),

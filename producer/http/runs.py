@@ -13,7 +13,7 @@ from sqlalchemy import Connection, func, select
 from producer.http.answers import RunAnswer, RunLine, RunList, RunRequest
 from producer.http.bodies import JSON, media_type, read_json
 from producer.http.context import Here, Known, Repeatable
-from producer.http.documents import RUN_BODY, links, problems
+from producer.http.documents import REPLAYED, RUN_BODY, links, problems
 from producer.http.idempotency import Answer
 from producer.http.lookups import progress_of_run
 from producer.http.once import answer_once, digest_of
@@ -29,6 +29,10 @@ router = APIRouter(tags=["runs"])
 
 RunPath = Annotated[RunName, Path(description="The run's name.")]
 _THIS_RUN = {"run": "$response.body#/run"}
+_HEADERS = {
+    **REPLAYED,
+    "Location": {"description": "Path of the run.", "schema": {"type": "string"}, "required": True},
+}
 _REQUEST: TypeAdapter[RunRequest] = TypeAdapter(RunRequest)
 
 
@@ -37,15 +41,22 @@ _REQUEST: TypeAdapter[RunRequest] = TypeAdapter(RunRequest)
     status_code=201,
     response_model=RunAnswer,
     responses={
-        200: {"model": RunAnswer, "description": "The run was there, under this configuration."},
-        201: links(
-            get_run=_THIS_RUN,
-            submit_jobs=_THIS_RUN,
-            get_results=_THIS_RUN,
-            pause_run=_THIS_RUN,
-            retry_run=_THIS_RUN,
-            cancel_run=_THIS_RUN,
-        ),
+        200: {
+            "model": RunAnswer,
+            "description": "The run was there, under this configuration.",
+            "headers": _HEADERS,
+        },
+        201: {
+            "headers": _HEADERS,
+            **links(
+                get_run=_THIS_RUN,
+                submit_jobs=_THIS_RUN,
+                get_results=_THIS_RUN,
+                pause_run=_THIS_RUN,
+                retry_run=_THIS_RUN,
+                cancel_run=_THIS_RUN,
+            ),
+        },
         **problems(401, 403, 409, 413, 415, 422, 503),
     },
     openapi_extra=RUN_BODY,

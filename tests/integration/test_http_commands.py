@@ -38,6 +38,8 @@ def test_a_key_is_shown_once_listed_and_revoked(run):
     assert secret not in listed
     with pytest.raises(ContractError, match="'team' already"):
         run("keys", "create", "team")
+    with pytest.raises(ContractError, match="printable"):
+        run("keys", "create", "a\nb")
     run("keys", "revoke", "team")
     assert "team  revoked" in run("keys", "list")
     with pytest.raises(NotFound, match="'other'"):

@@ -73,6 +73,8 @@ def test_a_foreign_web_page_cannot_act_where_no_key_is_asked_for(door):
     assert door.delete("/v1/runs/r", headers=page).status_code == 403
     rebound = {"Host": "elsewhere.example"}
     assert door.get("/v1/runs", headers=rebound).status_code == 403
+    for strange in ({"Host": "["}, {"Host": ""}, {"Origin": "null"}, {"Origin": "http://["}):
+        assert door.get("/v1/runs", headers=strange).status_code == 403
     own = {"Origin": "http://localhost"}
     assert door.get("/v1/runs", headers=own).status_code == 200
 

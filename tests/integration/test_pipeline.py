@@ -50,7 +50,7 @@ def note(number: int) -> dict:
 
 @pytest.mark.parametrize("bad", [note(1), {"id": "x", "body": ""}, {"id": 2, "body": "\x00"}])
 def test_a_refused_statement_undoes_all_of_them(engine, bad):
-    with pytest.raises(LedgerRefused, match="refused"):
+    with pytest.raises(LedgerRefused, match="cannot hold"):
         add(engine, note(1), bad, note(3))
     assert notes(engine) == []
 

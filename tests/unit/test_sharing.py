@@ -2,14 +2,14 @@
 
 import heapq
 import random
-from collections import deque
+from collections import Counter, deque
 from dataclasses import dataclass, replace
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from workers.sharing import STEPS_PER_JOB, Claim, divide, settle, shares, standing, step_time_s
+from workers.sharing import STEPS_PER_JOB, Claim, divide, settle, standing, step_time_s, turns
 
 weights = st.floats(0.01, 100)
 counts = st.integers(0, 60)
@@ -30,7 +30,7 @@ claim_lists = st.lists(
 @given(claim_lists, st.integers(0, 200))
 def test_all_that_is_wanted_is_given_and_no_more_than_can_be_used(listed, wanted):
     claims = dict(enumerate(listed))
-    given_out = shares(claims, wanted, 1.0)
+    given_out = Counter(turns(claims, wanted, 1.0))
     assert sum(given_out.values()) == min(wanted, sum(claim.most for claim in listed))
     for run, steps in given_out.items():
         assert 1 <= steps <= claims[run].ready
@@ -41,30 +41,38 @@ def test_all_that_is_wanted_is_given_and_no_more_than_can_be_used(listed, wanted
 def test_a_division_keeps_caps_and_overfills_a_queue_by_its_slots_at_most(listed, slots, target):
     claims = dict(enumerate(listed))
     divided = divide(claims, slots=slots, target=target, step_s=1.0)
-    for run, share in divided.items():
-        assert 0 < share.ahead + share.behind <= claims[run].most
+    for run, steps in Counter(turn.run for turn in divided).items():
+        assert 0 < steps <= claims[run].most
     published = sum(claim.published for claim in listed)
-    behind = sum(share.behind for share in divided.values())
-    ahead = sum(share.ahead for share in divided.values())
+    ahead = sum(turn.ahead for turn in divided)
+    behind = len(divided) - ahead
     assert ahead <= slots
     assert behind <= max(0, target - published)
-    assert behind + ahead >= min(target - published, sum(claim.most for claim in listed))
+    assert len(divided) >= min(target - published, sum(claim.most for claim in listed))
+    assert [turn.ahead for turn in divided] == [True] * ahead + [False] * behind
 
 
 @given(st.lists(weights, min_size=1, max_size=8), st.integers(1, 300))
 def test_shares_are_proportional_to_weights(listed, wanted):
     claims = {run: Claim(weight, ready=wanted) for run, weight in enumerate(listed)}
-    given_out = shares(claims, wanted, 1.0)
+    given_out = Counter(turns(claims, wanted, 1.0))
     ideal = {run: wanted * weight / sum(listed) for run, weight in enumerate(listed)}
     for run in claims:
         assert given_out.get(run, 0) == pytest.approx(ideal[run], abs=1 + len(listed) / 2)
+
+
+def test_turns_alternate():
+    claims = {"light": Claim(1, ready=50), "heavy": Claim(3, ready=50)}
+    order = turns(claims, 40, 1.0)
+    for start in range(36):
+        assert order[start : start + 4].count("light") == 1, "one of any four"
 
 
 @given(claim_lists, st.integers(1, 200))
 def test_no_run_overtakes_one_that_wanted_more(listed, wanted):
     """The last step given to anyone was given to the one furthest behind."""
     claims = dict(enumerate(listed))
-    given_out = shares(claims, wanted, 1.0)
+    given_out = Counter(turns(claims, wanted, 1.0))
 
     unsatisfied = [run for run in claims if given_out.get(run, 0) < claims[run].most]
     for winner, steps in given_out.items():
@@ -143,9 +151,9 @@ class SimulatedQueue:
         self.owed_s = settle(claims, elapsed_s=tick_s, most_s=most_s)
         claims = {run: replace(c, owed_s=self.owed_s.get(run, 0.0)) for run, c in claims.items()}
         divided = divide(claims, slots=self.slots, target=self.target, step_s=step_s)
-        for run, share in divided.items():
-            self.ahead.extend([(run, self.works[run].steps)] * share.ahead)
-            self.behind.extend([(run, self.works[run].steps)] * share.behind)
+        for turn in divided:
+            waiting = self.ahead if turn.ahead else self.behind
+            waiting.append((turn.run, self.works[turn.run].steps))
         self.start(now)
 
     def simulate(self, seconds: float, tick_s: float = 0.5) -> None:
