@@ -6,7 +6,7 @@ has, without what may differ between two runs of the same jobs.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
@@ -71,9 +71,11 @@ _JOBS = text(
     " count(*) FILTER (WHERE state = 'cancelled') AS cancelled FROM job WHERE run_id = :run"
 )
 _STEPS = text(
-    "SELECT count(*) AS steps, sum(attempt) AS begun, max(attempt) AS most_attempts,"
-    " count(*) FILTER (WHERE state IN ('queued','running') OR lease_until IS NOT NULL) AS open"
-    " FROM step WHERE run_id = :run"
+    "SELECT count(*) FILTER (WHERE attempt > 0) AS steps, coalesce(sum(attempt), 0) AS begun,"
+    " coalesce(max(attempt), 0) AS most_attempts,"
+    " coalesce(max(attempt) FILTER (WHERE external_id <> ALL(:must_fail)), 0) AS most_of_healthy,"
+    " count(*) FILTER (WHERE step.state IN ('queued','running') OR lease_until IS NOT NULL)"
+    " AS open FROM step JOIN job ON job.id = step.job_id WHERE step.run_id = :run"
 )
 _FAILED = text(
     "SELECT external_id, stop_reason, error_code FROM job WHERE run_id = :run AND state = 'failed'"
@@ -82,7 +84,15 @@ _FAILED = text(
 
 @dataclass(frozen=True)
 class Counts:
-    """A run in numbers. ``begun`` counts how often its ``steps`` were claimed."""
+    """A run in numbers.
+
+    Attributes:
+        steps: Steps that were begun at all.
+        begun: How often they were begun.
+        most_attempts: How often any one was begun.
+        most_of_healthy: How often any one was begun of a job whose content is sound.
+        open: Steps that have not ended or still have a lease.
+    """
 
     submitted: int
     done: int
@@ -91,6 +101,7 @@ class Counts:
     steps: int
     begun: int
     most_attempts: int
+    most_of_healthy: int
     open: int
 
     @property
@@ -99,10 +110,11 @@ class Counts:
         return self.done + self.failed + self.cancelled
 
 
-def count(connection: Connection, run_id: UUID) -> Counts:
+def count(connection: Connection, run_id: UUID, must_fail: Collection[str]) -> Counts:
     """Count a run's jobs and steps."""
+    named = {"run": run_id, "must_fail": list(must_fail)}
     jobs = connection.execute(_JOBS, {"run": run_id}).one()._mapping
-    steps = connection.execute(_STEPS, {"run": run_id}).one()._mapping
+    steps = connection.execute(_STEPS, named).one()._mapping
     return Counts(**jobs, **{name: int(value) for name, value in steps.items()})
 
 

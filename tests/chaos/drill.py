@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from schemas.database import transaction
 from tests.chaos import checks, recovery
 from tests.chaos.scene import Scene
-from tests.chaos.stage import Cast, Stage
+from tests.chaos.stage import MOST_ATTEMPTS, Cast, Stage
 
 #: The undisturbed run that every drill is compared with.
 CALM = "calm"
@@ -93,7 +93,7 @@ def play(stage: Stage, drill: Drill, expected: Mapping[str, str]) -> Outcome:
 
 def _judge(scene: Scene, drill: Drill, expected: Mapping[str, str], seconds: float) -> Outcome:
     with transaction(scene.stage.system.database) as connection:
-        counts = checks.count(connection, scene.run_id)
+        counts = checks.count(connection, scene.run_id, scene.must_fail)
         contents = checks.contents(connection, scene.run_id)
         duplicated = checks.duplicates(connection, scene.run_id)
         wrong = checks.wrong_failures(connection, scene.run_id, scene.must_fail)
@@ -108,8 +108,9 @@ def _judge(scene: Scene, drill: Drill, expected: Mapping[str, str], seconds: flo
         *_unless(not differing, f"{len(differing)} jobs differ, e.g. {differing[:3]}"),
         *_unless(not wrong, f"{len(wrong)} wrong failures, e.g. {wrong[:3]}"),
         *_unless(
-            counts.most_attempts <= scene.most_attempts,
-            f"a step was begun {counts.most_attempts} times, at most {scene.most_attempts}",
+            counts.most_of_healthy <= scene.most_attempts and counts.most_attempts <= MOST_ATTEMPTS,
+            f"a step was begun {counts.most_attempts} times, one of a sound job"
+            f" {counts.most_of_healthy} times; at most {scene.most_attempts}",
         ),
     ]
     return Outcome(

@@ -6,7 +6,7 @@ from schemas.policy import StopReason
 from tests.chaos.drill import Drill
 from tests.chaos.jobs import marked_jobs
 from tests.chaos.scene import Scene
-from tests.chaos.stage import WORKERS, Cast
+from tests.chaos.stage import MOST_ATTEMPTS, WORKERS, Cast
 
 FEW = 3
 #: Exit status of a worker that a poison job or the watchdog ends.
@@ -20,6 +20,8 @@ def poison(scene: Scene) -> None:
     scene.expect(jobs, StopReason.CRITIC_FAILED, "attempts_exhausted")
     scene.start(jobs)
     scene.finish()
+    # The company of a poison job must not be spoilt with it: one more try has to be left.
+    scene.most_attempts = MOST_ATTEMPTS - 1
     scene.notes["workers killed"] = str(_exits(scene))
 
 

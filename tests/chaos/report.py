@@ -27,7 +27,8 @@ def paragraph(outcome: Outcome, what: str) -> str:
         f"{outcome.drill}: {what}: {verdict} in {outcome.seconds:.0f} s",
         f"  {equation}; lost {outcome.lost}, duplicated {outcome.duplicated}",
         f"  {counts.steps} steps, {outcome.wasted_steps} begun in vain"
-        f" ({outcome.wasted_share:.2%}), none more than {counts.most_attempts} times;"
+        f" ({outcome.wasted_share:.2%}), none more than {counts.most_attempts} times"
+        f" ({counts.most_of_healthy} if sound);"
         f" {counts.open} leases left",
         *([f"  {_recovery(outcome)}"] if outcome.recovery else []),
         *([f"  {_notes(outcome)}"] if outcome.notes else []),

@@ -54,7 +54,7 @@ class Scene:
         notes: Figures of this drill alone, for the report.
         must_fail: Jobs, by their id, that cannot succeed.
         given_back: Steps begun, withdrawn in good order, and not counted as an attempt.
-        most_attempts: Times that a step may be begun.
+        most_attempts: Times that a step of a sound job may be begun.
         submitted: Jobs that were handed in.
     """
 

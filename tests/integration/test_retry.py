@@ -328,13 +328,14 @@ def test_opened_job_of_a_run_that_is_cancelled_keeps_what_it_had_won(engine, led
     assert result_of(engine, step_id).final_response == accepted
 
 
-def test_response_whose_critic_failed_has_no_severity(engine, ledger):
+@pytest.mark.parametrize("fault", ["garbage", "error"])
+def test_response_whose_critic_failed_has_no_severity(engine, ledger, fault):
     """The severity of the response before it must not stand in for the one nobody judged."""
     step_id = open_one(engine, POOR)
     message = work_step(ledger, scripted(), step_id)
     while step_row(engine, message.step_id).kind != "critique":
         message = work_step(ledger, scripted(), message.step_id)
-    work_step(ledger, scripted(garbage=1.0), message.step_id)
+    work_step(ledger, scripted(**{fault: 1.0}), message.step_id)
     failed = result_of(engine, step_id)
     assert failed.final_response == failed.revisions[0].text
     assert failed.severity_first == pytest.approx(0.9, abs=0.05)
