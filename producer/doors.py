@@ -6,15 +6,14 @@ a process with only a Redis address never needs a Postgres driver.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Literal, Protocol
 from uuid import UUID
 
+from producer.batches import Batch
 from schemas.config import RunConfig
 from schemas.errors import ConfigError
-from schemas.jobs import AnyJob
-from schemas.messages import ControlMessage, ControlReply, SubmitReply
+from schemas.messages import ControlMessage, ControlReply
 from schemas.results import FailureGroup, JobResult, JobState, RunProgress
 from schemas.settings import Settings
 
@@ -29,26 +28,11 @@ class Door(Protocol):
 
     transport: Literal["ledger", "redis"]
 
-    def submit(
-        self,
-        run: str,
-        config: RunConfig | None,
-        batch: Sequence[tuple[int, AnyJob]],
-        *,
-        confirm: bool,
-        timeout_s: float,
-    ) -> SubmitReply | None:
-        """Hand in (ordinal, job) pairs.
-
-        Returns:
-            What became of each; None where the broker took the message and nobody has
-            answered yet.
+    def open_batch(self, run: str, config: RunConfig | None) -> Batch:
+        """An empty batch of jobs for a run; ``config`` None where the run exists.
 
         Raises:
-            ContractError: The run does not fit; nothing of the batch was accepted.
-            LedgerError: The ledger is out of reach.
-            BrokerError: The broker is out of reach.
-            ResultTimeout: ``confirm`` was asked for and no answer came in time.
+            ContractError: The configuration selects no constitution.
         """
         ...
 

@@ -6,11 +6,15 @@ Needs the Postgres driver. Talks to no broker: the dispatcher finds the new rows
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Literal, cast
 from uuid import UUID
 
 from sqlalchemy import select
 
+from producer.batches import Batch, JobBatch
+from producer.ledger_batch import LedgerBatch
+from schemas.acceptance import described_run
 from schemas.admission import admit_jobs
 from schemas.config import RunConfig
 from schemas.control_requests import obey_control
@@ -33,18 +37,17 @@ class LedgerDoor:
     def __init__(self, settings: Settings) -> None:
         self._engine = open_database(settings.require_database_url(), pool_size=2)
 
-    def submit(
-        self,
-        run: str,
-        config: RunConfig | None,
-        batch: Sequence[tuple[int, AnyJob]],
-        *,
-        confirm: bool,
-        timeout_s: float,
+    def open_batch(self, run: str, config: RunConfig | None) -> Batch:
+        # What the rows are made of stands in the ledger where nobody brings it along.
+        if config is None:
+            return JobBatch(partial(self._admit, run))
+        return LedgerBatch(self._engine, described_run(run, config))
+
+    def _admit(
+        self, run: str, jobs: Sequence[tuple[int, AnyJob]], *, confirm: bool, timeout_s: float
     ) -> SubmitReply:
-        """Accept a batch; ``confirm`` and ``timeout_s`` have no say, the commit is the answer."""
         with transaction(self._engine) as connection:
-            return admit_jobs(connection, run, config, batch)
+            return admit_jobs(connection, run, None, jobs)
 
     def fetch_state(self, run: str, job_id: UUID) -> JobState | None:
         with transaction(self._engine) as connection:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any, Literal, TypeVar, cast
 from uuid import UUID, uuid4
 
@@ -17,6 +18,7 @@ from celery import Celery
 from kombu.exceptions import KombuError
 from redis.exceptions import RedisError
 
+from producer.batches import Batch, JobBatch
 from schemas.broker import celery_options, redis_client
 from schemas.config import RunConfig
 from schemas.errors import (
@@ -76,7 +78,10 @@ class RedisDoor:
             settings, socket_connect_timeout=5, socket_timeout=_SOCKET_TIMEOUT_S
         )
 
-    def submit(
+    def open_batch(self, run: str, config: RunConfig | None) -> Batch:
+        return JobBatch(partial(self._submit, run, config))
+
+    def _submit(
         self,
         run: str,
         config: RunConfig | None,

@@ -13,13 +13,14 @@ from threading import Thread
 from typing import Any, Literal
 from uuid import UUID
 
+from producer.batches import Batch
 from producer.doors import Door
 from producer.lines import printable
 from producer.sources import Rejection
 from schemas.config import RunConfig
 from schemas.errors import ContractError
-from schemas.jobs import AnyJob, ReviseJob, job_key
-from schemas.messages import MAX_MESSAGE_JOBS, RejectedJob, SubmitReply, read_job
+from schemas.jobs import AnyJob, job_key
+from schemas.messages import MAX_MESSAGE_JOBS, SubmitReply, read_job
 from schemas.routing import job_id_of, run_id_of
 
 #: What can be submitted: a job, its mapping, or what ``producer.sources.read_jobs`` yields.
@@ -30,8 +31,17 @@ LARGEST_BATCH: dict[Literal["ledger", "redis"], int] = {"redis": MAX_MESSAGE_JOB
 MAX_BATCH_BYTES = 4 * 2**20
 KEPT_REJECTIONS = 1_000
 
-#: Jobs with their ordinal and their line's number.
-_Batch = list[tuple[int, int, AnyJob]]
+
+class _Parcel:
+    """A batch, with what its door need not know of each job: the number of its line."""
+
+    def __init__(self) -> None:
+        self.batch: Batch | None = None
+        self.line_numbers: list[int] = []
+        self.ids: list[UUID] = []
+
+    def __len__(self) -> int:
+        return len(self.line_numbers)
 
 
 class Submission:
@@ -72,14 +82,16 @@ class Submission:
         self.rejections: list[Rejection] = []
         self._door = door
         self._config = config
-        self._digest = config.digest if config else None
+        self._run_id = run_id_of(run)
+        # Nobody answers an unconfirmed message: its jobs' ids are computed here.
+        unanswered = door.transport == "redis" and not confirm and keep_ids
+        self._digest = config.digest if config and unanswered else None
         self._confirm = confirm
         self._batch_size = batch_size or largest
         self._timeout_s = timeout_s
         self._on_rejection = on_rejection
-        self._batch: _Batch = []
-        self._batch_bytes = 0
-        self._on_its_way: tuple[_Batch, Future[SubmitReply | None]] | None = None
+        self._parcel = _Parcel()
+        self._on_its_way: tuple[_Parcel, Future[SubmitReply | None]] | None = None
         self._refused = 0
         self._unsure = 0
         self._ids: bytearray | None = bytearray() if keep_ids else None
@@ -93,8 +105,7 @@ class Submission:
         try:
             for item in items:
                 self._take(item)
-            self._settle()
-            self._send_last()
+            self._send(last=True)
         except BaseException:
             # The counts must say what became of the batch that was on its way.
             with suppress(Exception):
@@ -116,7 +127,7 @@ class Submission:
         """What went in and what became of it, as one equation."""
         if self.accepted is None:
             return f"{self.read} {unit} = {self.jobs} sent, unconfirmed + {self.rejected} rejected"
-        unsent = self._refused + len(self._batch)
+        unsent = self._refused + len(self._parcel)
         unsure = self._unsure + (len(self._on_its_way[0]) if self._on_its_way else 0)
         return (
             f"{self.read} {unit} = {self.accepted} accepted + {self.duplicates} duplicate"
@@ -143,78 +154,72 @@ class Submission:
         self._add(number, job)
 
     def _add(self, number: int, job: AnyJob) -> None:
+        parcel = self._parcel
+        parcel.line_numbers.append(number)
+        if parcel.batch is None:
+            parcel.batch = self._door.open_batch(self.run, self._config)
         # The place in the stream, not the line, orders jobs: several may come from one line.
-        self._batch.append((self.read - 1, number, job))
-        self._batch_bytes += _size(job)
-        if len(self._batch) >= self._batch_size or self._batch_bytes >= MAX_BATCH_BYTES:
+        parcel.batch.add(self.read - 1, job)
+        if self._digest is not None:
+            parcel.ids.append(job_id_of(self._run_id, job_key(job, self._digest)))
+        if len(parcel) >= self._batch_size or parcel.batch.size_bytes >= MAX_BATCH_BYTES:
+            self._send()
+
+    def _send(self, *, last: bool = False) -> None:
+        """Send the parcel: from a thread of its own, where there is another one to fill."""
+        self._settle()
+        parcel, outcome = self._parcel, Future[SubmitReply | None]()
+        if not parcel:
+            return
+        self._on_its_way, self._parcel = (parcel, outcome), _Parcel()
+        if last:
+            self._hand_in(parcel, outcome)
             self._settle()
-            self._start()
+        else:
+            # A daemon: a door that hangs must not keep an interrupted process alive.
+            Thread(target=self._hand_in, args=(parcel, outcome), daemon=True).start()
 
-    def _start(self) -> None:
-        """Send the batch from a thread of its own, so that the next one can be read."""
-        batch, self._batch, self._batch_bytes = self._batch, [], 0
-        outcome: Future[SubmitReply | None] = Future()
-        self._on_its_way = batch, outcome
-        # A daemon: a door that hangs must not keep an interrupted process alive.
-        Thread(target=self._send, args=(batch, outcome), daemon=True).start()
-
-    def _send_last(self) -> None:
-        if self._batch:
-            batch, self._batch, self._batch_bytes = self._batch, [], 0
-            outcome: Future[SubmitReply | None] = Future()
-            self._on_its_way = batch, outcome
-            self._send(batch, outcome)
-            self._settle()
-
-    def _send(self, batch: _Batch, outcome: Future[SubmitReply | None]) -> None:
-        jobs = [(ordinal, job) for ordinal, _, job in batch]
+    def _hand_in(self, parcel: _Parcel, outcome: Future[SubmitReply | None]) -> None:
+        assert parcel.batch is not None
         try:
-            reply = self._door.submit(
-                self.run, self._config, jobs, confirm=self._confirm, timeout_s=self._timeout_s
-            )
+            reply = parcel.batch.send(confirm=self._confirm, timeout_s=self._timeout_s)
         except BaseException as error:
             outcome.set_exception(error)
         else:
             outcome.set_result(reply)
 
     def _settle(self) -> None:
-        """Wait for the batch on its way and count what became of it."""
+        """Wait for the parcel on its way and count what became of it."""
         if self._on_its_way is None:
             return
-        batch, outcome = self._on_its_way
+        parcel, outcome = self._on_its_way
         error = outcome.exception()
         self._on_its_way = None
         if error is None:
-            self._count(batch, outcome.result())
+            self._count(parcel, outcome.result())
             return
         if isinstance(error, ContractError):
-            self._refused += len(batch)
+            self._refused += len(parcel)
         else:
             # An answer that was lost says nothing of the commit.
-            self._unsure += len(batch)
+            self._unsure += len(parcel)
         raise error
 
-    def _count(self, batch: _Batch, reply: SubmitReply | None) -> None:
-        self.jobs += len(batch)
+    def _count(self, parcel: _Parcel, reply: SubmitReply | None) -> None:
+        self.jobs += len(parcel)
         if reply is None:
-            self._count_sent([job for _, _, job in batch])
+            self.accepted = self.duplicates = None
+            self._keep(parcel.ids)
             return
         self.accepted = (self.accepted or 0) + reply.accepted
         self.duplicates = (self.duplicates or 0) + reply.duplicates
+        self._keep(reply.job_ids)
+        for one in reply.rejected:
+            self._reject(Rejection(parcel.line_numbers[one.index], printable(one.message)))
+
+    def _keep(self, job_ids: Iterable[UUID | None]) -> None:
         if self._ids is not None:
-            self._ids += b"".join(job_id.bytes for job_id in reply.job_ids if job_id)
-        self._reject_all(reply.rejected, batch)
-
-    def _count_sent(self, jobs: list[AnyJob]) -> None:
-        self.accepted = self.duplicates = None
-        if self._digest is not None and self._ids is not None:
-            run_id = run_id_of(self.run)
-            keys = (job_key(job, self._digest) for job in jobs)
-            self._ids += b"".join(job_id_of(run_id, key).bytes for key in keys)
-
-    def _reject_all(self, refused: Iterable[RejectedJob], batch: _Batch) -> None:
-        for one in refused:
-            self._reject(Rejection(batch[one.index][1], printable(one.message)))
+            self._ids += b"".join(job_id.bytes for job_id in job_ids if job_id)
 
     def _reject(self, rejection: Rejection) -> None:
         self.rejected += 1
@@ -222,10 +227,3 @@ class Submission:
             self.rejections.append(rejection)
         if self._on_rejection is not None:
             self._on_rejection(rejection)
-
-
-def _size(job: AnyJob) -> int:
-    """About the bytes of a job as JSON."""
-    if job.metadata or not isinstance(job.prompt, str) or isinstance(job, ReviseJob):
-        return len(job.model_dump_json())
-    return sum(len(value) for value in vars(job).values() if isinstance(value, str))

@@ -8,18 +8,19 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
+from functools import lru_cache
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Connection, select
+from sqlalchemy import Connection, func, select
 from sqlalchemy.dialects.postgresql import insert
 
 from schemas.config import RunConfig
 from schemas.constitution import Constitution
 from schemas.errors import ContractError
 from schemas.job_check import run_constitution
-from schemas.job_copy import STEP_COLUMNS, NewRows, copy_new
+from schemas.job_copy import NewJob, copy_new, job_line, place_columns, step_line
 from schemas.jobs import AnyJob, ImproveJob, canonical_content, key_of_content, payload_json
 from schemas.routing import ROLE_OF, StepKind, job_id_of, model_queue, run_id_of, step_id_of
 from schemas.tables import Run
@@ -34,6 +35,7 @@ class OpenRun:
     config: RunConfig
     constitution: Constitution
     config_digest: str
+    constitution_digest: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,24 +47,44 @@ class Acceptance:
     duplicates: int
 
 
+def described_run(name: str, config: RunConfig) -> OpenRun:
+    """The run of that name and configuration, whether or not the ledger has it.
+
+    Raises:
+        UnknownConstitution: No constitution of the name that the configuration gives.
+        ContractError: A constitution's file is wrong, or the selection is empty.
+    """
+    constitution = run_constitution(config)
+    digests = config.digest, constitution.digest
+    return OpenRun(run_id_of(name), name, config, constitution, *digests)
+
+
 def open_run(connection: Connection, name: str, config: RunConfig) -> OpenRun:
     """Create the run called ``name``, or find it.
 
     Raises:
         ContractError: The name is taken by a run with another configuration or constitution.
     """
-    constitution = run_constitution(config)
-    run = OpenRun(run_id_of(name), name, config, constitution, config.digest)
+    run = described_run(name, config)
+    ensure_run(connection, run)
+    return run
+
+
+def ensure_run(connection: Connection, run: OpenRun) -> None:
+    """Create the run where the ledger does not have it.
+
+    Raises:
+        ContractError: As ``open_run``.
+    """
     found = _digests(connection, run.id)
     if found is None:
         connection.execute(insert(Run).values(_run_row(run)).on_conflict_do_nothing())
         found = _digests(connection, run.id)
-    if found != (run.config_digest, constitution.digest):
+    if found != (run.config_digest, run.constitution_digest):
         raise ContractError(
-            f"run '{name}' exists with another configuration or constitution: submit under "
+            f"run '{run.name}' exists with another configuration or constitution: submit under "
             "another name, or with the configuration it was created with"
         )
-    return run
 
 
 def _digests(connection: Connection, run_id: UUID) -> tuple[str, str] | None:
@@ -77,7 +99,7 @@ def find_run(connection: Connection, name: str) -> OpenRun:
     Raises:
         ContractError: There is none.
     """
-    columns = select(Run.config, Run.constitution, Run.config_digest)
+    columns = select(Run.config, Run.constitution, Run.config_digest, Run.constitution_digest)
     row = connection.execute(columns.where(Run.name == name)).first()
     if row is None:
         raise ContractError(f"no run is called '{name}': the first submission brings its config")
@@ -87,6 +109,7 @@ def find_run(connection: Connection, name: str) -> OpenRun:
         RunConfig.model_validate(row.config),
         Constitution.model_validate(row.constitution),
         row.config_digest,
+        row.constitution_digest,
     )
 
 
@@ -99,11 +122,12 @@ def _run_row(run: OpenRun) -> dict[str, Any]:
         "config": config.model_dump(mode="json"),
         "config_digest": run.config_digest,
         "constitution": constitution.model_dump(mode="json"),
-        "constitution_digest": constitution.digest,
+        "constitution_digest": run.constitution_digest,
         "seed": config.seed,
         "weight": config.scheduling.weight,
         "max_running": config.scheduling.max_running,
-        "deadline_at": deadline_s and datetime.now(UTC) + timedelta(seconds=deadline_s),
+        # The database's clock, which also decides when it has passed.
+        "deadline_at": deadline_s and func.now() + timedelta(seconds=deadline_s),
     }
 
 
@@ -120,41 +144,35 @@ def accept_jobs(
     Raises:
         LedgerError: The server is away or refused the rows.
     """
-    ids: list[UUID] = []
-    rows: dict[UUID, NewRows] = {}
-    for ordinal, job in jobs:
-        content = canonical_content(job)
-        key = key_of_content(content, run.config_digest)
-        job_id = job_id_of(run.id, key)
-        ids.append(job_id)
-        if job_id not in rows:
-            rows[job_id] = _NewJob(run, job_id, key, ordinal, job, content)
+    offered = [new_job(run, ordinal, job) for ordinal, job in jobs]
+    rows: dict[UUID, NewJob] = {}
+    for one in offered:
+        rows.setdefault(one.id, one)
     new = copy_new(connection, rows) if rows else 0
-    return Acceptance(tuple(ids), new, len(ids) - new)
+    return Acceptance(tuple(one.id for one in offered), new, len(offered) - new)
 
 
-@dataclass(slots=True)
-class _NewJob:
-    """What a job's rows are made of: see ``schemas.job_copy.NewRows``."""
+def new_job(run: OpenRun, ordinal: int, job: AnyJob) -> NewJob:
+    """A job's rows in a run: its own and its first step's."""
+    content = canonical_content(job)
+    key = key_of_content(content, run.config_digest)
+    job_id = job_id_of(run.id, key)
+    payload = payload_json(job, content)
+    kind = first_step_kind(job)
+    first_round, place = _first_step(kind, getattr(run.config.roles, ROLE_OF[kind]))
+    step_id = step_id_of(job_id, first_round, 1, kind)
+    return NewJob(
+        job_id,
+        job_line(job_id, run.id, key, job.kind, job.id, ordinal, payload),
+        step_line(step_id, job_id, run.id, ordinal, place),
+    )
 
-    run: OpenRun
-    id: UUID
-    key: str
-    ordinal: int
-    job: AnyJob
-    content: str
 
-    def job_row(self) -> tuple[Any, ...]:
-        job = self.job
-        payload = payload_json(job, self.content)
-        return (self.id, self.run.id, self.key, job.kind, job.id, self.ordinal, payload)
-
-    def step_row(self) -> tuple[Any, ...]:
-        kind = first_step_kind(self.job)
-        first_round = 0 if kind == "respond" else 1
-        run = self.run
-        step = step_values(run.id, run.config, self.id, kind, first_round, 1, self.ordinal)
-        return tuple([step[column] for column in STEP_COLUMNS])
+@lru_cache(maxsize=1_024)
+def _first_step(kind: StepKind, model: str) -> tuple[int, str]:
+    """The round of a first step, and what its row says beyond ids and ordinal."""
+    first_round = 0 if kind == "respond" else 1
+    return first_round, place_columns(_place(kind, first_round, 1, model))
 
 
 def first_step_kind(job: AnyJob) -> StepKind:
@@ -178,17 +196,22 @@ def step_values(
     ``depth`` grows with progress through the loop: the dispatcher serves the deepest first, so
     that whole jobs finish early instead of all jobs finishing late.
     """
-    role = ROLE_OF[kind]
-    stage = ("respond", "critique", "revise", "label").index(kind)
     return {
         "id": step_id_of(job_id, round_number, revision_try, kind),
         "job_id": job_id,
         "run_id": run_id,
+        "ordinal": ordinal,
+        **_place(kind, round_number, revision_try, getattr(config.roles, ROLE_OF[kind])),
+    }
+
+
+def _place(kind: StepKind, round_number: int, revision_try: int, model: str) -> dict[str, Any]:
+    stage = ("respond", "critique", "revise", "label").index(kind)
+    return {
         "kind": kind,
         "round": round_number,
         "revision_try": revision_try,
         "depth": round_number * 1000 + revision_try * 10 + stage,
-        "ordinal": ordinal,
-        "queue": model_queue(getattr(config.roles, role)),
-        "role": role,
+        "queue": model_queue(model),
+        "role": ROLE_OF[kind],
     }

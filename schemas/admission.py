@@ -11,10 +11,11 @@ from uuid import UUID
 
 from sqlalchemy import Connection, select
 
-from schemas.acceptance import OpenRun, accept_jobs, find_run, open_run
+from schemas.acceptance import OpenRun, described_run, ensure_run, find_run, new_job
 from schemas.config import RunConfig
 from schemas.errors import ContractError
 from schemas.job_check import check_job
+from schemas.job_copy import NewJob, copy_new
 from schemas.jobs import AnyJob
 from schemas.messages import RejectedJob, SubmitReply
 from schemas.tables import Run
@@ -38,47 +39,70 @@ def admit_jobs(
     Raises:
         ContractError: The run does not exist, was cancelled, or has another configuration.
     """
-    run = _active_run(connection, run_name, config)
-    fitting: list[tuple[int, AnyJob]] = []
-    rejected: list[RejectedJob] = []
-    for index, entry in enumerate(entries):
+    run = find_run(connection, run_name) if config is None else described_run(run_name, config)
+    admission = Admission(run)
+    for entry in entries:
+        admission.add(entry)
+    return admission.record(connection)
+
+
+class Admission:
+    """A batch on its way into a run: made ready without the ledger, then recorded at once."""
+
+    def __init__(self, run: OpenRun) -> None:
+        self._run = run
+        self._ids: list[UUID | None] = []
+        self._new: dict[UUID, NewJob] = {}
+        self._rejected: list[RejectedJob] = []
+
+    def add(self, entry: Entry) -> int:
+        """Take the batch's next entry.
+
+        Returns:
+            About how many characters recording it takes.
+        """
         try:
-            fitting.append(_fitting(entry, run))
+            new = new_job(self._run, *self._fitting(entry))
         except ContractError as error:
-            rejected.append(RejectedJob(index=index, message=str(error)))
-    acceptance = accept_jobs(connection, run, fitting)
-    return SubmitReply(
-        job_ids=_in_places(acceptance.job_ids, rejected),
-        accepted=acceptance.accepted,
-        duplicates=acceptance.duplicates,
-        rejected=tuple(rejected),
-    )
+            self._rejected.append(RejectedJob(index=len(self._ids), message=str(error)))
+            self._ids.append(None)
+            return 0
+        self._ids.append(new.id)
+        self._new.setdefault(new.id, new)
+        return len(new.job_line)
+
+    def _fitting(self, entry: Entry) -> tuple[int, AnyJob]:
+        if isinstance(entry, ContractError):
+            raise entry
+        check_job(entry[1], self._run.constitution, where=entry[1].kind)
+        return entry
+
+    def record(self, connection: Connection) -> SubmitReply:
+        """Write what the run does not have yet.
+
+        Args:
+            connection: Inside a transaction, which the caller commits.
+
+        Raises:
+            ContractError: As ``admit_jobs``.
+            LedgerError: The server is away or refused the rows.
+        """
+        ensure_run(connection, self._run)
+        _hold_open(connection, self._run)
+        accepted = copy_new(connection, self._new) if self._new else 0
+        return SubmitReply(
+            job_ids=tuple(self._ids),
+            accepted=accepted,
+            duplicates=len(self._ids) - len(self._rejected) - accepted,
+            rejected=tuple(self._rejected),
+        )
 
 
-def _fitting(entry: Entry, run: OpenRun) -> tuple[int, AnyJob]:
-    if isinstance(entry, ContractError):
-        raise entry
-    check_job(entry[1], run.constitution, where=entry[1].kind)
-    return entry
-
-
-def _in_places(
-    job_ids: tuple[UUID, ...], rejected: Sequence[RejectedJob]
-) -> tuple[UUID | None, ...]:
-    """The ids with a None where an entry was refused."""
-    places: list[UUID | None] = list(job_ids)
-    for one in rejected:
-        places.insert(one.index, None)
-    return tuple(places)
-
-
-def _active_run(connection: Connection, name: str, config: RunConfig | None) -> OpenRun:
-    run = find_run(connection, name) if config is None else open_run(connection, name, config)
+def _hold_open(connection: Connection, run: OpenRun) -> None:
     # FOR SHARE makes a cancellation wait for this batch and then see its rows; without it a
     # job accepted at the same moment would stay queued for ever.
     statement = select(Run.state).where(Run.id == run.id).with_for_update(read=True)
     if connection.execute(statement).scalar_one() == "cancelled":
         raise ContractError(
-            f"run '{name}' was cancelled and takes no more jobs: submit under another name"
+            f"run '{run.name}' was cancelled and takes no more jobs: submit under another name"
         )
-    return run

@@ -138,6 +138,11 @@ class LabelerConfig(Contract):
         return clamp
 
 
+#: Ten years: a point in time so far ahead is still one that a clock can name.
+MAX_DEADLINE_S = 315_360_000
+MAX_RUNNING = 1_000_000
+
+
 class BudgetConfig(Contract):
     """Limits of a whole run; None for no limit. A job that meets one ends with
     ``budget_exhausted`` or ``deadline`` and keeps what it has.
@@ -150,13 +155,13 @@ class BudgetConfig(Contract):
         max_usd: Cost at the prices of ``models``.
         max_engine_s: Seconds that steps waited for their engine, summed over steps; steps that
             shared a batch each count all of it.
-        deadline_s: Seconds from the run's first submission.
+        deadline_s: Seconds from the run's first submission, at most ten years.
     """
 
     max_tokens: int | None = Field(default=None, ge=1)
     max_usd: float | None = Field(default=None, gt=0)
     max_engine_s: float | None = Field(default=None, gt=0)
-    deadline_s: float | None = Field(default=None, gt=0)
+    deadline_s: float | None = Field(default=None, gt=0, le=MAX_DEADLINE_S)
 
 
 class SchedulingConfig(Contract):
@@ -170,7 +175,7 @@ class SchedulingConfig(Contract):
     """
 
     weight: float = Field(default=1.0, gt=0, le=1_000)
-    max_running: int | None = Field(default=None, ge=1)
+    max_running: int | None = Field(default=None, ge=1, le=MAX_RUNNING)
 
 
 class DataConfig(Contract):

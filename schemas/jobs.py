@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from hashlib import sha256
+from json.encoder import encode_basestring as quote
 from typing import Annotated, Any, Literal
 
 from pydantic import (
@@ -195,6 +196,12 @@ Job = Annotated[CritiqueJob | ReviseJob | LabelJob | ImproveJob, Field(discrimin
 JOB_ADAPTER: TypeAdapter[CritiqueJob | ReviseJob | LabelJob | ImproveJob] = TypeAdapter(Job)
 AnyJob = CritiqueJob | ReviseJob | LabelJob | ImproveJob
 JobKind = Literal["critique", "revise", "label", "improve"]
+#: Names of the fields that ``canonical_content`` holds, where all of them are texts.
+_FLAT_FIELDS: dict[JobKind, list[str]] = {
+    "critique": sorted(set(CritiqueJob.model_fields) - _NOTES),
+    "label": sorted(set(LabelJob.model_fields) - _NOTES),
+    "improve": sorted(set(ImproveJob.model_fields) - _NOTES),
+}
 
 
 def parse_job(content: Any, *, where: str, default_kind: str | None = None) -> AnyJob:
@@ -235,7 +242,12 @@ def canonical_content(job: AnyJob) -> str:
 
     The metadata is left out: a job resubmitted with other notes is the same job.
     """
-    return _CANONICAL.encode(job.model_dump(mode="json", exclude=_NOTES))
+    if isinstance(job, ReviseJob) or not isinstance(job.prompt, str):
+        return _CANONICAL.encode(job.model_dump(mode="json", exclude=_NOTES))
+    # Flat: the same text for a third of the time, which counts where jobs come by the million.
+    texts = [(name, getattr(job, name)) for name in _FLAT_FIELDS[job.kind]]
+    pairs = [f'"{n}":{"null" if text is None else quote(text)}' for n, text in texts]
+    return "{" + ",".join(pairs) + "}"
 
 
 def payload_json(job: AnyJob, content: str) -> str:

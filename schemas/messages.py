@@ -13,7 +13,7 @@ from uuid import UUID
 
 from pydantic import Field, TypeAdapter, ValidationError, model_validator
 
-from schemas.config import BudgetConfig, RunConfig
+from schemas.config import MAX_DEADLINE_S, MAX_RUNNING, BudgetConfig, RunConfig
 from schemas.errors import ContractError
 from schemas.jobs import AnyJob, Contract, Job, describe, parse_job
 from schemas.policy import StopReason
@@ -100,7 +100,7 @@ class BudgetChange(Contract):
     max_tokens: Annotated[int, Field(ge=1)] | NoLimit | None = None
     max_usd: Annotated[float, Field(gt=0)] | NoLimit | None = None
     max_engine_s: Annotated[float, Field(gt=0)] | NoLimit | None = None
-    deadline_s: Annotated[float, Field(gt=0)] | NoLimit | None = None
+    deadline_s: Annotated[float, Field(gt=0, le=MAX_DEADLINE_S)] | NoLimit | None = None
 
 
 class ControlMessage(Contract):
@@ -121,7 +121,7 @@ class ControlMessage(Contract):
     reasons: tuple[StopReason, ...] = ()
     error_codes: tuple[ErrorCode, ...] = Field(default=(), max_length=64)
     weight: Annotated[float, Field(gt=0, le=1_000)] | None = None
-    max_running: Annotated[int, Field(ge=1)] | NoLimit | None = None
+    max_running: Annotated[int, Field(ge=1, le=MAX_RUNNING)] | NoLimit | None = None
     budgets: BudgetChange | None = None
     reply_to: RequestId | None = None
 

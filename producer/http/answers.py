@@ -11,7 +11,7 @@ from uuid import UUID
 
 from pydantic import Field
 
-from schemas.config import RunConfig
+from schemas.config import MAX_RUNNING, RunConfig
 from schemas.jobs import Contract
 from schemas.messages import NoLimit, RunName, RunState
 from schemas.results import FailureGroup, JobResult
@@ -47,7 +47,7 @@ class ShareChange(Contract):
     """
 
     weight: Annotated[float, Field(gt=0, le=1_000)] | None = None
-    max_running: Annotated[int, Field(ge=1)] | NoLimit | None = None
+    max_running: Annotated[int, Field(ge=1, le=MAX_RUNNING)] | NoLimit | None = None
 
 
 class RunAnswer(Contract):

@@ -24,7 +24,7 @@ from schemas.messages import check_depth
 JSON = "application/json"
 NDJSON = "application/x-ndjson"
 #: A block of lines is handed on when it has this many, or these bytes.
-BLOCK_LINES = 500
+BLOCK_LINES = 1_000
 BLOCK_BYTES = 4 * 2**20
 #: A longer body is parsed in a thread: others must not wait for it.
 _QUICK_BYTES = 65_536

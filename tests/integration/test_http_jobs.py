@@ -130,17 +130,17 @@ def test_what_is_kept_of_an_answer_is_bounded(door, monkeypatch):
 
 
 def test_a_body_over_the_limit_stops_where_the_answer_says(settings, ledger):
-    small = settings.model_copy(update={"max_request_bytes": 12_000})
+    small = settings.model_copy(update={"max_request_bytes": 24_000})
     with http_door(small) as door:
         make_run(door)
         # Chunks without a Content-Length: the size is known only when it is there.
-        chunks = [stream_of(100, first) for first in range(0, 1_000, 100)]
+        chunks = [stream_of(100, first) for first in range(0, 2_000, 100)]
         refused = door.post("/v1/jobs?run=r", content=iter(chunks), headers=STREAM)
-        large = door.post("/v1/jobs?run=r", json=JOB | {"prompt": "x" * 20_000})
+        large = door.post("/v1/jobs?run=r", json=JOB | {"prompt": "x" * 30_000})
     assert (refused.status_code, large.status_code) == (413, 413)
-    assert "lines 1 to 500 were taken (500 accepted" in refused.json()["message"]
-    assert "go on with line 501" in refused.json()["message"]
-    assert counted(ledger, "SELECT count(*) FROM job") == 500
+    assert "lines 1 to 1000 were taken (1000 accepted" in refused.json()["message"]
+    assert "go on with line 1001" in refused.json()["message"]
+    assert counted(ledger, "SELECT count(*) FROM job") == 1_000
 
 
 def test_a_connection_that_breaks_loses_nothing_accepted(settings, tmp_path, ledger):
@@ -153,17 +153,17 @@ def test_a_connection_that_breaks_loses_nothing_accepted(settings, tmp_path, led
                 b"Content-Length: %d\r\n\r\n%s" % (len(run), run)
             )
             assert b"201" in connection.recv(4_096)
-            body = stream_of(700)
+            body = stream_of(1_300)
             connection.sendall(
                 b"POST /v1/jobs?run=r HTTP/1.1\r\nHost: localhost\r\nContent-Type: %s\r\n"
                 b"Idempotency-Key: once\r\nTransfer-Encoding: chunked\r\n\r\n%x\r\n%s\r\n"
                 % (LINES.encode(), len(body), body)
             )
-            await_true(lambda: counted(ledger, "SELECT count(*) FROM job") == 500, "one batch")
+            await_true(lambda: counted(ledger, "SELECT count(*) FROM job") == 1_000, "one batch")
             assert counted(ledger, "SELECT count(*) FROM idempotent_request") == 1
         await_true(
             lambda: counted(ledger, "SELECT count(*) FROM idempotent_request") == 0,
             "the key is given back",
         )
-    assert counted(ledger, "SELECT count(*) FROM job") == 500
+    assert counted(ledger, "SELECT count(*) FROM job") == 1_000
     assert "Traceback" not in (tmp_path / "serve.log").read_text()

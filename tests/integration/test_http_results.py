@@ -210,6 +210,9 @@ def test_a_run_is_steered_as_through_every_door(door, ledger):
     budget = door.post("/v1/runs/r/budget", json={"max_usd": 1.5}).json()
     assert budget["budgets"]["max_usd"] == 1.5
     assert door.post("/v1/runs/r/share", json={}).status_code == 422
+    # What no clock and no column can hold.
+    assert door.post("/v1/runs/r/budget", json={"deadline_s": 5e307}).status_code == 422
+    assert door.post("/v1/runs/r/share", json={"max_running": 2**63}).status_code == 422
     assert door.post("/v1/runs/r/retry").status_code == 409
     with transaction(ledger) as connection:
         for table, end in (

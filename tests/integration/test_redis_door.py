@@ -10,7 +10,7 @@ from redis import Redis
 from producer import Client
 from schemas.broker import celery_options
 from schemas.database import open_database
-from schemas.errors import BrokerError, ConfigError, ContractError, ResultTimeout
+from schemas.errors import BrokerError, ConfigError, ContractError, LedgerError, ResultTimeout
 from schemas.jobs import ImproveJob, LabelJob
 from schemas.routing import TASK_CANCEL, TASK_CONTROL, TASK_QUERY, TASK_SUBMIT, reply_key
 from schemas.settings import Settings
@@ -21,6 +21,7 @@ from tests.integration.submitting import (
     intake_worker,
     queue_length,
 )
+from workers.intake import open_intake, serve
 
 JOBS = [ImproveJob(prompt=f"prompt {n}") for n in range(700)]
 
@@ -120,7 +121,8 @@ class Foreign:
     def __init__(self, settings: Settings):
         self.app = Celery("foreign", set_as_current=False)
         self.app.conf.update(celery_options(settings))
-        self.redis = Redis.from_url(settings.redis_url)
+        # A worker on a busy machine takes longer to start than redis-py waits by default.
+        self.redis = Redis.from_url(settings.redis_url, socket_timeout=90)
         self.prefix = settings.key_prefix
 
     def ask(self, task, *args, **payload):
@@ -213,3 +215,16 @@ def test_bad_payloads_are_answered_and_the_worker_lives_on(foreign, worker, sett
     assert good == {"ok": True, "job_ids": [], "accepted": 0, "duplicates": 0, "rejected": []}
     assert worker.poll() is None
     assert foreign.redis.keys("*../unacked*") == []
+
+
+def test_a_control_nobody_waits_for_is_kept_while_the_ledger_is_away(settings):
+    """Its sender would never hear that the run was not cancelled."""
+    dead = {"database_url": "postgresql://postgres@127.0.0.1:1/none"}
+    intake = open_intake(settings.model_copy(update=dead))
+    asked = {"run": "r", "action": "cancel"}
+    with pytest.raises(LedgerError):
+        serve(intake, TASK_CONTROL, (), asked)
+    reply = serve(intake, TASK_CONTROL, (), asked | {"reply_to": str(uuid4())})
+    assert (reply.ok, reply.code) == (False, "ledger_error")
+    intake.redis.close()
+    intake.database.dispose()

@@ -52,9 +52,9 @@ def test_lines_do_not_depend_on_how_bytes_arrive(content, cuts, block_lines):
 
 
 def test_blocks_are_bounded_and_keep_the_line_numbers():
-    blocks = blocks_of([b"x\n" * 1_201])
-    assert [block.first_line for block in blocks] == [1, 501, 1_001]
-    assert [block.content.count(b"\n") for block in blocks] == [500, 500, 201]
+    blocks = blocks_of([b"x\n" * 2_201])
+    assert [block.first_line for block in blocks] == [1, 1_001, 2_001]
+    assert [block.content.count(b"\n") for block in blocks] == [1_000, 1_000, 201]
 
 
 def test_a_line_over_the_limit_is_one_rejection_and_takes_no_memory():
