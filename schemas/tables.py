@@ -157,6 +157,15 @@ class StepRow(Base):
             "run_id",
             postgresql_where=text("state = 'queued' AND published_at IS NOT NULL"),
         ),
+        # Steps that lost a worker: few at any time.
+        Index(
+            "ix_step_suspect",
+            "queue",
+            "started_at",
+            postgresql_where=text(
+                "error_code = 'lease_expired' AND state IN ('queued', 'running')"
+            ),
+        ),
         # No index holds lease_until: a heartbeat then touches no index (a heap-only update).
         Index("ix_step_running", "queue", "run_id", postgresql_where=text("state = 'running'")),
     )

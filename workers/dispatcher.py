@@ -17,7 +17,7 @@ from sqlalchemy.exc import DBAPIError
 from schemas.database import transaction
 from schemas.errors import BrokerError, LedgerError
 from schemas.settings import Settings
-from workers import backlog, endings, mending
+from workers import backlog, endings, mending, suspects
 from workers.broker_depths import BrokerDepths, Depths
 from workers.publishing import Publish, Publisher
 from workers.queue_gauges import QueueGauges
@@ -147,6 +147,7 @@ class Dispatcher:
         depths = self._look_at_redis()
         with transaction(self._engine) as connection:
             reclaimed = mending.reclaim_expired(connection, settings.max_attempts)
+            suspects.release_suspects(connection)
             mending.unpublish_halted(connection)
             lost, stale = self._mend_messages(connection, depths)
         RECLAIMED.inc(reclaimed)

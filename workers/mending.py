@@ -13,6 +13,7 @@ from uuid import UUID
 from sqlalchemy import Connection, TextClause, text
 
 from workers.broker_depths import Depths
+from workers.suspects import HELD, SUSPECT_AFTER_ATTEMPTS
 
 #: Longest pause before a stalled step is published again, in multiples of the first pause.
 MAX_BACKOFF_FACTOR = 32
@@ -24,7 +25,8 @@ ON_REDIS_AFTER_S = 2.0
 # An array of ids, unlike a subquery of them, makes the planner look each one up by its key.
 RECLAIM = text(
     "UPDATE step SET state = 'queued', published_at = NULL, lease_until = NULL,"
-    " fence = fence + 1, error_code = 'lease_expired',"
+    " fence = fence + 1, error_code = 'lease_expired', not_before ="
+    f" CASE WHEN attempt >= {SUSPECT_AFTER_ATTEMPTS} THEN {HELD} ELSE not_before END,"
     " error = 'worker ' || coalesce(worker, '?') || ' stopped renewing its lease'"
     " WHERE id = ANY(ARRAY(SELECT step.id FROM step JOIN run ON run.id = step.run_id"
     "   WHERE step.state = 'running' AND step.lease_until < now()"
@@ -79,7 +81,8 @@ STATEMENTS: Mapping[str, TextClause] = {
 def reclaim_expired(connection: Connection, max_attempts: int) -> int:
     """Queue again the steps whose worker stopped renewing its lease.
 
-    The fence moves on, so that the former owner can no longer commit.
+    The fence moves on, so that the former owner can no longer commit. One that lost its worker
+    before is held back until ``workers.suspects`` lets it go.
     """
     values = {"max_attempts": max_attempts, "rows": BATCH_ROWS}
     return connection.execute(RECLAIM, values).rowcount

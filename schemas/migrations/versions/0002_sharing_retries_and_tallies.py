@@ -66,6 +66,12 @@ def _index_steps() -> None:
         ["queue", "run_id"],
         postgresql_where=sa.text("state = 'running'"),
     )
+    op.create_index(
+        "ix_step_suspect",
+        "step",
+        ["queue", "started_at"],
+        postgresql_where=sa.text("error_code = 'lease_expired' AND state IN ('queued', 'running')"),
+    )
 
 
 def _create_tally() -> None:
