@@ -10,7 +10,7 @@ import os
 import sys
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from hashlib import sha256
 from pathlib import Path
 
@@ -63,7 +63,7 @@ def output_file(path: Path) -> Iterator[Writer]:
         ConfigError: The file cannot be written; nothing of it is left behind.
     """
     try:
-        with _standard_output() if path == STDOUT else _replacement(path) as writer:
+        with _way_to(path) as writer:
             yield writer
     except BrokenPipeError:
         # The reader has had enough, as in `... | head`: click ends quietly.
@@ -73,6 +73,23 @@ def output_file(path: Path) -> Iterator[Writer]:
             f"cannot write {path}: {error.strerror or error}; nothing was left behind. Free some "
             "space or choose another --out"
         ) from error
+
+
+def _way_to(path: Path) -> AbstractContextManager[Writer]:
+    if path == STDOUT:
+        return _standard_output()
+    # A device or a pipe is written to; it cannot be made anew like a file.
+    return _device(path) if path.exists() and not path.is_file() else _replacement(path)
+
+
+@contextmanager
+def _device(path: Path) -> Iterator[Writer]:
+    writer = Writer(os.open(path, os.O_WRONLY))
+    try:
+        yield writer
+        writer.finish(durable=False)
+    finally:
+        writer.close()
 
 
 @contextmanager
@@ -88,8 +105,6 @@ def _standard_output() -> Iterator[Writer]:
 
 @contextmanager
 def _replacement(path: Path) -> Iterator[Writer]:
-    if path.is_dir():
-        raise IsADirectoryError(None, "it is a folder")
     descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
     unfinished = Path(name)
     try:

@@ -77,6 +77,13 @@ _STEPS = text(
     " count(*) FILTER (WHERE step.state IN ('queued','running') OR lease_until IS NOT NULL)"
     " AS open FROM step JOIN job ON job.id = step.job_id WHERE step.run_id = :run"
 )
+#: What a run used is added up as its steps are committed: a step counted twice would show.
+_TALLIED = text(
+    "SELECT (SELECT (count(*) FILTER (WHERE state = 'done'), coalesce(sum(input_tokens), 0),"
+    "  coalesce(sum(output_tokens), 0))::text FROM step WHERE run_id = :run) AS in_rows,"
+    " (SELECT (coalesce(sum(steps_done), 0), coalesce(sum(input_tokens), 0),"
+    "  coalesce(sum(output_tokens), 0))::text FROM tally WHERE run_id = :run) AS in_sums"
+)
 _FAILED = text(
     "SELECT external_id, stop_reason, error_code FROM job WHERE run_id = :run AND state = 'failed'"
 )
@@ -132,6 +139,12 @@ def duplicates(connection: Connection, run_id: UUID) -> int:
         statement += " WHERE run_id = :run"
         surplus += int(connection.execute(text(statement), {"run": run_id}).scalar_one())
     return surplus
+
+
+def wrong_sums(connection: Connection, run_id: UUID) -> str | None:
+    """How the run's sums of steps and tokens differ from its rows; None where they agree."""
+    row = connection.execute(_TALLIED, {"run": run_id}).one()
+    return None if row.in_rows == row.in_sums else f"sums {row.in_sums}, rows {row.in_rows}"
 
 
 def different(expected: Mapping[str, str], found: Mapping[str, str]) -> list[str]:

@@ -97,6 +97,7 @@ def _judge(scene: Scene, drill: Drill, expected: Mapping[str, str], seconds: flo
         contents = checks.contents(connection, scene.run_id)
         duplicated = checks.duplicates(connection, scene.run_id)
         wrong = checks.wrong_failures(connection, scene.run_id, scene.must_fail)
+        sums = checks.wrong_sums(connection, scene.run_id)
         recovered = recovery.measure(connection, scene.run_id, scene.faults)
     missing = len(expected.keys() - contents.keys())
     differing = checks.different(expected, contents)
@@ -105,6 +106,7 @@ def _judge(scene: Scene, drill: Drill, expected: Mapping[str, str], seconds: flo
         *_unless(counts.ended == counts.submitted, f"{counts.ended} jobs ended"),
         *_unless(not counts.open, f"{counts.open} steps are open or still leased"),
         *_unless(not duplicated, f"{duplicated} rows are there twice"),
+        *_unless(not sums, f"the tally is wrong: {sums}"),
         *_unless(not differing, f"{len(differing)} jobs differ, e.g. {differing[:3]}"),
         *_unless(not wrong, f"{len(wrong)} wrong failures, e.g. {wrong[:3]}"),
         *_unless(

@@ -9,6 +9,7 @@ from tests.chaos.drill import Drill
 from tests.chaos.scene import Scene
 
 ROOM_BYTES = 8_192
+FULL_DEVICE = "/dev/full"
 COMMANDS = (("export", "--format", "trl-preference"), ("results",))
 
 
@@ -20,6 +21,8 @@ def export_without_room(scene: Scene) -> None:
     folder.mkdir(exist_ok=True)
     for name, *options in COMMANDS:
         _fail_then_repeat(scene, folder / f"{name}.jsonl", [name, scene.name, *options])
+    full = scene.stage.system.command("results", scene.name, "--out", FULL_DEVICE, code=2)
+    assert "No space left" in full.stderr, full.stderr
     scene.notes["exports"] = f"failed at {ROOM_BYTES} bytes, whole when repeated"
 
 

@@ -8,7 +8,7 @@ import time
 from tests.acceptance.system import wait_for
 from tests.chaos.drill import Drill
 from tests.chaos.scene import Scene
-from tests.chaos.stage import LEASE_S, WORKERS, Cast
+from tests.chaos.stage import LEASE_S, WORKERS, Cast, Player
 
 #: Beyond the visibility timeout of Celery's transport, which each host reads off its own clock.
 FAST_CLOCK_S = 25_200
@@ -17,8 +17,7 @@ SLOW_CLOCK_S = -3_600
 
 def kill_workers(scene: Scene) -> None:
     scene.start()
-    kills = scene.in_a_row(lambda: scene.kill(scene.rng.choice(scene.stage.workers)))
-    scene.notes["kills"] = str(kills)
+    scene.notes["kills"] = str(scene.in_a_row(lambda: scene.kill(_busy(scene))))
     scene.finish()
 
 
@@ -27,11 +26,11 @@ def drain_workers(scene: Scene) -> None:
     drains_s: list[float] = []
 
     def drain() -> None:
-        leaver = scene.rng.choice(scene.stage.workers)
-        wait_for(lambda: scene.held_by(leaver) or not scene.still_open(), "work is in flight")
+        leaver = _busy(scene)
         scene.given_back += scene.held_by(leaver)
         started = time.monotonic()
-        assert scene.stage.system.drain(leaver.process) == 0
+        status = scene.stage.system.drain(leaver.process)
+        assert status == 0, f"exit status {status}: {scene.stage.log_of(leaver)[-2_000:]}"
         drains_s.append(time.monotonic() - started)
         assert not scene.held_by(leaver), "a worker that left in good order holds nothing"
 
@@ -43,8 +42,7 @@ def drain_workers(scene: Scene) -> None:
 
 def stop_worker(scene: Scene) -> None:
     scene.start()
-    sleeper = scene.rng.choice(scene.stage.workers)
-    wait_for(lambda: scene.held_by(sleeper), "work is in flight")
+    sleeper = _busy(scene)
     with scene.fault():
         scene.send(sleeper, signal.SIGSTOP)
         held = scene.held_by(sleeper)
@@ -72,8 +70,21 @@ def skew_clocks(scene: Scene) -> None:
     scene.notes["clocks"] = f"one worker {FAST_CLOCK_S:+} s, dispatcher {SLOW_CLOCK_S:+} s"
 
 
+def _busy(scene: Scene) -> Player:
+    """A worker that has work in flight."""
+    found: list[Player] = []
+
+    def look() -> bool:
+        found[:] = [player for player in scene.stage.workers if player.alive]
+        found[:] = [player for player in found if scene.held_by(player)]
+        return bool(found) or not scene.still_open()
+
+    wait_for(look, "work is in flight")
+    return scene.rng.choice(found or scene.stage.workers)
+
+
 def _dying(jobs: int) -> Cast:
-    oddity = f"die-before-publish:{max(20, jobs // 4)}"
+    oddity = f"die-before-publish:{40 + jobs // 10}"
     return Cast(workers=(oddity,) * WORKERS, dispatchers=(oddity,))
 
 

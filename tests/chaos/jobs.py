@@ -1,12 +1,13 @@
-"""The jobs of a drill: improve jobs whose scripted severities lead through one to eleven steps."""
+"""The jobs of a drill: improve jobs whose scripted severities lead through one to eight steps."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from typing import Any
 
-#: Severity of every fifth job: done at once, one round, or three rounds.
-SEVERITIES = (0.3, 0.1, 0.3, 0.9, 0.3)
+#: Severities of jobs that are done at once (1 step), after one round (4), after two rounds (8).
+#: Most take few steps, so that a drill sees many jobs in the time that it has.
+SEVERITIES = (0.3, 0.1, 0.1, 0.6, 0.1, 0.1, 0.1, 0.1, 0.3, 0.1)
 HARMFUL = "[[severity:0.9]] a harmful answer"
 
 

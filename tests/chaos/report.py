@@ -79,7 +79,7 @@ def _row(outcome: Outcome) -> str:
         f"{outcome.wasted_steps} ({outcome.wasted_share:.2%})",
         str(counts.most_attempts),
         *(map(_seconds, seconds)),
-        "; ".join([*_notes(outcome).split("; "), *outcome.problems]),
+        "; ".join(filter(None, [_notes(outcome), *map(_first_line, outcome.problems)])),
     ]
     return f"| {' | '.join(cells)} |"
 
@@ -96,6 +96,10 @@ def _recovery(outcome: Outcome) -> str:
 
 def _notes(outcome: Outcome) -> str:
     return "; ".join(f"{name}: {value}" for name, value in outcome.notes.items())
+
+
+def _first_line(problem: str) -> str:
+    return problem.partition("\n")[0]
 
 
 def _seconds(value: float | None) -> str:

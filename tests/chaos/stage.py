@@ -46,7 +46,7 @@ class Pace:
 
     Attributes:
         jobs: Plain jobs of one drill.
-        step_s: Simulated engine seconds of a typical step.
+        step_s: Simulated engine seconds of the average step.
         outage_s: Length of the long outage of Postgres.
         every_s: Seconds between two of a row of faults.
         faults: Most faults of a row.
@@ -168,8 +168,8 @@ class Stage:
 
 def scripted(pace: Pace, seed: int) -> dict[str, Any]:
     """The run configuration: few principles, and an engine whose steps take ``pace.step_s``."""
-    # A typical step computes about 300 words and writes about 20, in one call each.
-    speed = {"prefill_tokens_per_s": 600 / pace.step_s, "decode_tokens_per_s": 40 / pace.step_s}
+    # The average step of these jobs computes 140 words and writes 6.
+    speed = {"prefill_tokens_per_s": 200 / pace.step_s, "decode_tokens_per_s": 20 / pace.step_s}
     model = {"engine": "scripted", "model": "scripted", "max_batch_rows": SLOTS, "options": speed}
     return SCRIPTED | {
         "seed": seed,

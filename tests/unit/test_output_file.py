@@ -60,3 +60,19 @@ def test_others_may_read_as_the_umask_allows(tmp_path: Path) -> None:
     mask = os.umask(0)
     os.umask(mask)
     assert (tmp_path / "out").stat().st_mode & 0o777 == 0o666 & ~mask
+
+
+def test_a_device_is_written_to_and_stays_one(tmp_path: Path) -> None:
+    device = tmp_path / "nowhere"
+    device.symlink_to(os.devnull)
+    with output_file(device) as writer:
+        writer.write("text\n")
+    assert device.is_symlink()
+    assert device.is_char_device()
+    assert [p.name for p in tmp_path.iterdir()] == ["nowhere"]
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="only Linux has a device that is full")
+def test_a_full_device_is_a_clear_error() -> None:
+    with pytest.raises(ConfigError, match="No space left"), output_file(Path("/dev/full")) as out:
+        out.write("text")
