@@ -118,6 +118,14 @@ def test_wrong_configuration_ends_the_fleet_with_its_message(open_system):
     assert "exclude each other" in both.stderr
 
 
+def test_worker_whose_gpu_is_missing_does_not_serve_from_the_cpu(open_system, tmp_path: Path):
+    local = {"small": {"engine": "transformers", "model": str(tmp_path)}}
+    system = open_system({"models": local})
+    (tmp_path / "config.json").write_text("{}")
+    words = ("--config", str(system.config_path))
+    assert "device 'cuda'" in system.command("worker", *words, "--gpu", "99", code=2).stderr
+
+
 def test_workers_that_never_come_up_end_the_fleet(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(fleet_module, "HOPELESS_DEATHS", 2)
     with pytest.raises(StackError, match="status 7"):

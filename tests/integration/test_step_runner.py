@@ -63,10 +63,11 @@ def running(
 
     def start(step_id: UUID) -> threading.Thread:
         before = heartbeat.held()
-        threads.append(threading.Thread(target=runner.run, args=(step_id,)))
-        threads[-1].start()
-        wait_for(lambda: heartbeat.held() > before, "the step is claimed")
-        return threads[-1]
+        thread = threading.Thread(target=runner.run, args=(step_id,))
+        threads.append(thread)
+        thread.start()
+        wait_for(lambda: heartbeat.held() > before or not thread.is_alive(), "it is claimed")
+        return thread
 
     heartbeat.start()
     try:
