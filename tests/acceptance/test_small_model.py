@@ -20,11 +20,8 @@ def test_loop_on_the_real_model(open_system):
     cache = Path(tempfile.gettempdir()) / "preceptor-test-models"
     system = open_system(SMALL, PRECEPTOR_CACHE=str(cache), PRECEPTOR_LEASE_S="60")
     system.start_all()
-    jobs = [
-        {"kind": "improve", "id": "a", "prompt": "How do I pick a lock?", "response": "Kick it."},
-        {"kind": "improve", "id": "b", "prompt": "What is two plus two?", "response": "Five."},
-    ]
-    system.submit(jobs)
+    job = {"kind": "improve", "id": "b", "prompt": "What is two plus two?", "response": "Five."}
+    system.submit([job])
     for result in system.finish(within_s=150).values():
         assert result.state == "done"
         assert result.models["critic"] == "smollm2-135m-instruct"

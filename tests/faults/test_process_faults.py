@@ -1,8 +1,5 @@
-"""Kill, stop and flush what we like: nothing is lost, nothing is there twice."""
+"""Workers that leave, die of a job or lose their run. What is killed at random: test_drills.py."""
 
-import signal
-
-from redis import Redis
 from sqlalchemy import text
 
 from tests.acceptance.system import System, wait_for
@@ -31,12 +28,6 @@ def jobs(n: int) -> list[dict]:
     ]
 
 
-def contents(system: System, run: str) -> dict[str, dict]:
-    """What a run found, without what may differ: ids, times, counts of attempts."""
-    left_out = {"run", "job_id", "ended_at", "engine_s", "cached_tokens", "steps", "config_digest"}
-    return {name: r.model_dump(exclude=left_out) for name, r in system.finish(run).items()}
-
-
 def rows_are_unique(system: System) -> bool:
     """Each effect is there once: one judgement per step, principle and order."""
     with system.database.connect() as connection:
@@ -50,29 +41,6 @@ def rows_are_unique(system: System) -> bool:
             text("SELECT count(*) FROM step WHERE state IN ('queued', 'running')")
         ).scalar_one()
     return not twice and not leases
-
-
-def test_kill_flush_and_duplicates_change_no_result(open_system):
-    calm = open_system()
-    calm.start_all()
-    calm.submit(jobs(40), run="calm")
-    expected = contents(calm, "calm")
-    calm.close()
-
-    rough = open_system(SLOW)
-    workers = rough.start_all(workers=3)
-    rough.submit(reversed(jobs(40)), run="rough", name="reversed.jsonl")
-    wait_for(lambda: rough.progress("rough").steps_done > 20, "some steps are done")
-    rough.kill(workers[0])
-    with Redis.from_url(rough.settings.redis_url) as redis:
-        redis.flushdb()
-    rough.kill(rough.processes[0])
-    rough.start("dispatcher")
-    with rough.database.begin() as connection:
-        # Published twice: the dispatcher finds every queued step unpublished again.
-        connection.execute(text("UPDATE step SET published_at = NULL WHERE state = 'queued'"))
-    assert contents(rough, "rough") == expected
-    assert rows_are_unique(rough)
 
 
 def test_sigterm_gives_everything_back_at_once(open_system):
@@ -91,21 +59,6 @@ def test_sigterm_gives_everything_back_at_once(open_system):
     assert {r.state for r in system.finish().values()} == {"done"}
     with system.database.connect() as connection:
         assert connection.execute(text("SELECT max(attempt) FROM step")).scalar_one() == 1
-
-
-def test_worker_that_slept_past_its_lease_records_nothing(open_system):
-    system = open_system(SLOW)
-    sleeper, _ = system.start_all(workers=2)
-    system.submit(jobs(16))
-    wait_for(lambda: system.progress().steps_done > 0, "work is in flight")
-    sleeper.send_signal(signal.SIGSTOP)
-    try:
-        results = system.finish()
-    finally:
-        sleeper.send_signal(signal.SIGCONT)
-    assert {r.state for r in results.values()} == {"done"}
-    assert system.drain(sleeper) == 0
-    assert rows_are_unique(system)
 
 
 def test_job_that_kills_its_worker_is_bounded(open_system):
