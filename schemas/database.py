@@ -10,7 +10,7 @@ from sqlalchemy import Connection, Engine, create_engine, event
 from sqlalchemy.exc import DBAPIError, OperationalError
 
 from schemas.errors import LedgerError
-from schemas.migrations import current_revision, newest_revision
+from schemas.revision import current_revision, newest_revision
 from schemas.settings import driver_url
 
 #: Longest pause inside a transaction before the server ends it.

@@ -160,6 +160,13 @@ class EngineAborted(EngineError):
     code = "engine_aborted"
 
 
+class UnexpectedError(PreceptorError):
+    """A step met an exception that nobody foresaw: a defect of ours or of a library."""
+
+    code = "unexpected_error"
+    retryable = True
+
+
 class PromptTooLong(EngineError):
     """The prompt and its answer do not fit the model's context; no retry can help."""
 

@@ -13,7 +13,7 @@ from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 from redis.retry import Retry
 
-from schemas.broker import client_url
+from schemas.broker import redis_client
 from schemas.errors import BrokerError
 from schemas.settings import Settings
 
@@ -85,10 +85,10 @@ def open_depths(settings: Settings) -> BrokerDepths:
     """A reader for the broker that the settings name. It connects on first use.
 
     Raises:
-        ConfigError: No broker is known, or its address is one that only kombu can follow.
+        ConfigError: No broker is known, or its address is of no kind that we know.
     """
-    client = Redis.from_url(
-        client_url(settings),
+    client = redis_client(
+        settings,
         socket_timeout=ANSWER_WITHIN_S,
         socket_connect_timeout=ANSWER_WITHIN_S,
         retry=Retry(NoBackoff(), 0),

@@ -149,7 +149,8 @@ def dispatcher() -> None:
 @click.command()
 def migrate() -> None:
     """Bring the ledger's tables to the version this installation needs."""
-    from schemas.migrations import newest_revision, upgrade
+    from schemas.migrations import upgrade
+    from schemas.revision import newest_revision
 
     upgrade(load_settings().require_database_url())
     click.echo(f"ledger at revision {newest_revision()}")

@@ -19,11 +19,11 @@ from celery.signals import worker_ready, worker_shutting_down
 
 from schemas.config import ModelConfig
 from schemas.database import check_revision, open_database
-from schemas.errors import ConfigError, LedgerError
+from schemas.errors import LedgerError
 from schemas.routing import INTAKE_QUEUE, TASK_STEP, model_queue
 from schemas.settings import Settings
 from workers.app import app, know_queue, publish_step
-from workers.broker_depths import BrokerDepths, open_depths
+from workers.broker_depths import open_depths
 from workers.dispatcher import Dispatcher
 from workers.engines import Engine
 from workers.engines.factory import build_engine
@@ -150,17 +150,9 @@ def serve_dispatcher(settings: Settings) -> None:
     database = open_database(settings.require_database_url(), pool_size=3)
     check_revision(database)
     serve_metrics(settings.metrics_port, settings.metrics_host)
-    dispatcher = Dispatcher(database, publish_step, settings, _depths(settings))
+    dispatcher = Dispatcher(database, publish_step, settings, open_depths(settings))
     _on_stop(dispatcher.stop)
     dispatcher.run(say_ready)
-
-
-def _depths(settings: Settings) -> BrokerDepths | None:
-    try:
-        return open_depths(settings)
-    except ConfigError as error:
-        log.warning("lost messages are only found when they are overdue: %s", error)
-        return None
 
 
 def _on_stop(stop: Callable[[], None]) -> None:

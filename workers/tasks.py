@@ -17,11 +17,11 @@ from celery.exceptions import Reject
 from schemas.errors import (
     BrokerError,
     EngineAborted,
-    EngineError,
     LeaseLost,
     LedgerError,
     LedgerRefused,
     PreceptorError,
+    UnexpectedError,
 )
 from schemas.policy import StopReason
 from schemas.routing import PRIORITY_NEXT_STEP
@@ -131,7 +131,7 @@ class StepRunner:
         except Exception as error:
             # A defect of ours or of a library: it must neither kill the worker nor lose the job.
             log.exception("step failed unexpectedly", extra=step_fields(step))
-            return self._failed(step, error, EngineError(f"{type(error).__name__}: {error}"))
+            return self._failed(step, error, UnexpectedError(f"{type(error).__name__}: {error}"))
 
     def _failed(self, step: ClaimedStep, cause: Exception, recorded: PreceptorError) -> StepOutcome:
         pause_s = self._retry.pause_s(cause, step.attempt, step.id)

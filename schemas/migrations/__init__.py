@@ -9,8 +9,6 @@ from importlib.resources import files
 
 from alembic import command
 from alembic.config import Config
-from alembic.migration import MigrationContext
-from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, create_engine, text
 from sqlalchemy.exc import OperationalError
 
@@ -45,17 +43,7 @@ def upgrade(database_url: str) -> None:
         engine.dispose()
 
 
-def current_revision(connection: Connection) -> str | None:
-    """Revision of the tables behind ``connection``; None where there are none."""
-    return MigrationContext.configure(connection).get_current_revision()
-
-
-def newest_revision() -> str | None:
-    """Revision this code expects."""
-    return ScriptDirectory.from_config(_config(None)).get_current_head()
-
-
-def _config(connection: Connection | None) -> Config:
+def _config(connection: Connection) -> Config:
     config = Config()
     config.set_main_option("script_location", str(files("schemas.migrations")))
     config.set_main_option("path_separator", "os")

@@ -9,7 +9,8 @@ from sqlalchemy import text
 
 from schemas.database import open_database, transaction
 from schemas.door_tables import ApiKey
-from schemas.migrations import current_revision, newest_revision, upgrade
+from schemas.migrations import upgrade
+from schemas.revision import current_revision, newest_revision
 
 
 def test_migrated_tables_are_the_mapped_tables(database_url):

@@ -11,8 +11,10 @@ from redis.exceptions import RedisError
 
 from producer import Client
 from schemas.jobs import ImproveJob
+from schemas.routing import INTAKE_QUEUE
 from schemas.settings import Settings
 from tests.integration.submitting import CONFIG, await_true, intake_worker
+from workers.broker_depths import open_depths
 from workers.stack import valkey_server
 from workers.stack.accounts import server_account
 from workers.stack.binaries import valkey_program
@@ -65,3 +67,17 @@ def test_a_confirmed_job_and_its_controls_travel(
         assert client.submit(job, run="r", config=CONFIG, confirm=True, timeout_s=60).confirmed
         assert client.pause("r").state == "paused"
         assert client.cancel("r") == 1
+
+
+def test_the_dispatcher_reads_the_lengths_of_the_queues(
+    sentinel_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setenv("PRECEPTOR_REDIS_MASTER", "preceptor")
+    settings = Settings(home=tmp_path / "home", redis_url=sentinel_url)
+    with Client(settings=settings) as client:
+        client.submit(ImproveJob(prompt="p"), run="r", config=CONFIG)
+    depths = open_depths(settings)
+    try:
+        assert depths.read([INTAKE_QUEUE]).waiting_in(INTAKE_QUEUE) == 1
+    finally:
+        depths.close()
