@@ -1,5 +1,5 @@
 # Images of the services. Two targets:
-#   control   migrate, dispatcher, intake, Flower and the console: everything without torch
+#   control   migrate, dispatcher, intake, HTTP door, Flower and the console: all without torch
 #   worker    serves models
 # Build argument TORCH_INDEX: package index that serves the torch build for your card or CPU;
 # empty for the build of the default index. The version is always that of constraints.txt.
@@ -25,7 +25,7 @@ COPY pyproject.toml README.md LICENSE constraints.txt ./
 
 FROM dependencies AS control-environment
 RUN --mount=type=cache,target=/root/.cache/pip \
-    pip install -c constraints.txt ".[ledger,analysis,flower]" prometheus-client python-json-logger
+    pip install -c constraints.txt ".[ledger,analysis,flower,http]" prometheus-client python-json-logger
 COPY --from=wheel /wheels /wheels
 RUN pip install --no-deps --force-reinstall /wheels/*.whl
 

@@ -81,7 +81,8 @@ def load_with_only(distributions: set[str], modules: str) -> subprocess.Complete
         (
             "worker.Dockerfile",
             "workers.process, workers.intake, workers.stack.commands, schemas.migrations, "
-            "analysis.cli, analysis.report, flower.command, kombu.transport.redis",
+            "analysis.cli, analysis.report, producer.http.serving, flower.command, "
+            "kombu.transport.redis",
         ),
     ],
 )
