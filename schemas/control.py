@@ -139,12 +139,7 @@ def pause_run(connection: Connection, run_id: UUID) -> bool:
         NotFound: No such run.
         Conflict: It was cancelled.
     """
-    run = lock_run(connection, run_id, purpose="paused")
-    if run.state == "paused":
-        return False
-    connection.execute(_SET_STATE, {"run": run_id, "state": "paused"})
-    connection.execute(_WITHDRAW, {"run": run_id})
-    return True
+    return _change_state(connection, run_id, "paused", purpose="paused")
 
 
 def resume_run(connection: Connection, run_id: UUID) -> bool:
@@ -160,11 +155,17 @@ def resume_run(connection: Connection, run_id: UUID) -> bool:
         NotFound: No such run.
         Conflict: It was cancelled.
     """
-    run = lock_run(connection, run_id, purpose="resumed")
-    if run.state == "active":
+    return _change_state(connection, run_id, "active", purpose="resumed")
+
+
+def _change_state(
+    connection: Connection, run_id: UUID, state: Literal["active", "paused"], *, purpose: str
+) -> bool:
+    if lock_run(connection, run_id, purpose=purpose).state == state:
         return False
-    connection.execute(_SET_STATE, {"run": run_id, "state": "active"})
-    # Again, for a step whose commit saw the run active and sent its message after the pause.
+    connection.execute(_SET_STATE, {"run": run_id, "state": state})
+    # Also where it goes on: a step's commit may have seen the run active and sent its message
+    # after the pause.
     connection.execute(_WITHDRAW, {"run": run_id})
     return True
 

@@ -90,8 +90,8 @@ class StepResult(Contract):
         attempt: Claims so far; above 1 where a worker was lost or an engine failed. A job that is
             opened again begins at 0.
         cached_tokens: Prompt tokens whose work was shared; part of ``input_tokens``.
-        engine_s: Seconds from asking the engine to its answer, the wait for a batch included:
-            steps that share a batch each count all of it.
+        engine_s: Seconds that the engine's device worked for it: those of a batch are divided
+            among its rows, so that sums are device seconds.
         queue_wait_s: Seconds from readiness to the claim; None while unclaimed.
     """
 

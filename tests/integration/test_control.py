@@ -17,7 +17,7 @@ from schemas.control import (
     set_budgets,
     set_scheduling,
 )
-from schemas.database import open_database, transaction
+from schemas.database import transaction
 from schemas.errors import Conflict, ContractError, NotFound
 from schemas.failures import retry_failed
 from schemas.jobs import CritiqueJob, ImproveJob
@@ -35,13 +35,6 @@ from workers.policy import NextStep
 
 RUN = run_id_of("run")
 JOBS = [ImproveJob(prompt=f"p{n}", response=f"[[severity:0.9]] r{n}") for n in range(7)]
-
-
-@pytest.fixture
-def engine(database_url: str) -> Iterator[Engine]:
-    database = open_database(database_url)
-    yield database
-    database.dispose()
 
 
 @pytest.fixture

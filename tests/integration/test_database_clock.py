@@ -5,24 +5,16 @@ The statements are watched for any time of this process that travels to the serv
 
 from datetime import datetime
 
-import pytest
 from sqlalchemy import Engine
 
 from schemas.control import set_budgets
-from schemas.database import open_database, transaction
+from schemas.database import transaction
 from schemas.policy import StopReason
 from schemas.routing import run_id_of
 from tests.integration.dispatching import Dispatching, jobs, run_sql, worker
 from tests.integration.query_plans import watch
 from tests.integration.rows import critique_outcome, open_jobs, scripted_config
 from workers.policy import NextStep, Stop
-
-
-@pytest.fixture
-def engine(database_url: str):
-    database = open_database(database_url, pool_size=10)
-    yield database
-    database.dispose()
 
 
 def times_in(values: object) -> list[datetime]:

@@ -3,19 +3,12 @@
 import pytest
 from sqlalchemy import Engine, select, update
 
-from schemas.database import open_database, transaction
+from schemas.database import transaction
 from schemas.tables import Run, StepRow
 from tests.integration.dispatching import SETTINGS, job_rows, jobs, run_sql, worker
 from tests.integration.rows import critique_outcome, open_jobs
 from workers.dispatcher import Dispatcher
 from workers.policy import NextStep
-
-
-@pytest.fixture
-def engine(database_url: str):
-    database = open_database(database_url, pool_size=10)
-    yield database
-    database.dispose()
 
 
 @pytest.fixture

@@ -5,7 +5,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from sqlalchemy import Engine, update
 
-from schemas.database import open_database, transaction
+from schemas.database import transaction
 from schemas.jobs import ImproveJob, LabelJob, ReviseJob
 from schemas.routing import run_id_of
 from schemas.tables import Run
@@ -32,13 +32,6 @@ MANY_JOBS = """
     SELECT gen_random_uuid(), id, :run, 'critique', 1, 1011, ordinal, 'gen.small', 'critic'
     FROM made
 """
-
-
-@pytest.fixture
-def engine(database_url: str):
-    database = open_database(database_url, pool_size=10)
-    yield database
-    database.dispose()
 
 
 @pytest.fixture

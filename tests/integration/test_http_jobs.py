@@ -7,7 +7,6 @@ from urllib.parse import urlsplit
 import pytest
 
 from producer.http import admission
-from schemas.database import open_database
 from schemas.jobs import ImproveJob
 from tests.integration.http_door import LINES, http_door, http_server, make_run
 from tests.integration.submitting import CONFIG, await_true, counted
@@ -18,20 +17,6 @@ JOB = {"kind": "improve", "prompt": "p"}
 
 def stream_of(count: int, first: int = 0) -> bytes:
     return b"".join(b'{"prompt": "p%d"}\n' % n for n in range(first, first + count))
-
-
-@pytest.fixture
-def door(settings):
-    with http_door(settings) as client:
-        make_run(client)
-        yield client
-
-
-@pytest.fixture
-def ledger(database_url):
-    engine = open_database(database_url)
-    yield engine
-    engine.dispose()
 
 
 def test_one_job_is_accepted_once_and_can_be_asked_for(door):
@@ -53,12 +38,12 @@ def test_one_job_is_accepted_once_and_can_be_asked_for(door):
         ({"kind": "nothing", "prompt": "p"}, None),
     ],
 )
-def test_a_bad_job_is_refused_by_its_field(door, ledger, job, field):
+def test_a_bad_job_is_refused_by_its_field(door, engine, job, field):
     answer = door.post("/v1/jobs?run=r", json=job)
     assert answer.status_code == 422
     assert answer.json()["code"] == "contract_error"
     assert answer.json().get("field") == field
-    assert counted(ledger, "SELECT count(*) FROM job") == 0
+    assert counted(engine, "SELECT count(*) FROM job") == 0
 
 
 def test_a_principle_that_the_run_does_not_have_is_refused(door):
@@ -84,7 +69,7 @@ def test_other_content_types_are_refused_with_those_that_fit(door):
     assert refused.headers["Accept"] == f"application/json, {LINES}"
 
 
-def test_bad_lines_are_named_and_refuse_themselves_only(door, ledger):
+def test_bad_lines_are_named_and_refuse_themselves_only(door, engine):
     lines = [*stream_of(600).splitlines(), b"", b"{bad", *stream_of(600, 600).splitlines()]
     lines[3] = b'{"prompt": ""}'
     lines += [b'{"prompt": "p0"}', b'{"prompt": "p5", "topic": "t"}']
@@ -95,17 +80,17 @@ def test_bad_lines_are_named_and_refuse_themselves_only(door, ledger):
     assert [one["line"] for one in reply["rejections"]] == [4, 602]
     assert reply["rejections"][0]["message"] == "prompt: is empty"
     assert len(reply["job_ids"]) == 1_201
-    assert counted(ledger, "SELECT count(*) FROM job") == 1_199
-    assert counted(ledger, "SELECT count(DISTINCT ordinal) FROM job") == 1_199
+    assert counted(engine, "SELECT count(*) FROM job") == 1_199
+    assert counted(engine, "SELECT count(DISTINCT ordinal) FROM job") == 1_199
 
 
-def test_jobs_of_a_stream_keep_its_order_and_are_those_of_every_door(door, ledger):
+def test_jobs_of_a_stream_keep_its_order_and_are_those_of_every_door(door, engine):
     answer = door.post("/v1/jobs?run=r&ordinal=10", content=stream_of(3), headers=STREAM)
     again = door.post("/v1/jobs?run=r", json=ImproveJob(prompt="p1").model_dump(mode="json"))
     assert again.json() == {"run": "r", "job_id": answer.json()["job_ids"][1], "duplicate": True}
     statement = "SELECT string_agg(payload ->> 'prompt', ',' ORDER BY ordinal) FROM job"
-    assert counted(ledger, statement) == "p0,p1,p2"
-    assert counted(ledger, "SELECT min(ordinal) FROM job") == 10
+    assert counted(engine, statement) == "p0,p1,p2"
+    assert counted(engine, "SELECT min(ordinal) FROM job") == 10
 
 
 def test_kind_and_extra_are_as_for_files(door):
@@ -129,7 +114,7 @@ def test_what_is_kept_of_an_answer_is_bounded(door, monkeypatch):
     assert (reply["rejected"], len(reply["rejections"])) == (5, 2)
 
 
-def test_a_body_over_the_limit_stops_where_the_answer_says(settings, ledger):
+def test_a_body_over_the_limit_stops_where_the_answer_says(settings, engine):
     small = settings.model_copy(update={"max_request_bytes": 24_000})
     with http_door(small) as door:
         make_run(door)
@@ -140,10 +125,10 @@ def test_a_body_over_the_limit_stops_where_the_answer_says(settings, ledger):
     assert (refused.status_code, large.status_code) == (413, 413)
     assert "lines 1 to 1000 were taken (1000 accepted" in refused.json()["message"]
     assert "go on with line 1001" in refused.json()["message"]
-    assert counted(ledger, "SELECT count(*) FROM job") == 1_000
+    assert counted(engine, "SELECT count(*) FROM job") == 1_000
 
 
-def test_a_connection_that_breaks_loses_nothing_accepted(settings, tmp_path, ledger):
+def test_a_connection_that_breaks_loses_nothing_accepted(settings, tmp_path, engine):
     with http_server(settings, tmp_path) as url:
         address = urlsplit(url)
         with socket.create_connection((address.hostname, address.port)) as connection:
@@ -159,11 +144,11 @@ def test_a_connection_that_breaks_loses_nothing_accepted(settings, tmp_path, led
                 b"Idempotency-Key: once\r\nTransfer-Encoding: chunked\r\n\r\n%x\r\n%s\r\n"
                 % (LINES.encode(), len(body), body)
             )
-            await_true(lambda: counted(ledger, "SELECT count(*) FROM job") == 1_000, "one batch")
-            assert counted(ledger, "SELECT count(*) FROM idempotent_request") == 1
+            await_true(lambda: counted(engine, "SELECT count(*) FROM job") == 1_000, "one batch")
+            assert counted(engine, "SELECT count(*) FROM idempotent_request") == 1
         await_true(
-            lambda: counted(ledger, "SELECT count(*) FROM idempotent_request") == 0,
+            lambda: counted(engine, "SELECT count(*) FROM idempotent_request") == 0,
             "the key is given back",
         )
-    assert counted(ledger, "SELECT count(*) FROM job") == 1_000
+    assert counted(engine, "SELECT count(*) FROM job") == 1_000
     assert "Traceback" not in (tmp_path / "serve.log").read_text()

@@ -7,25 +7,11 @@ from sqlalchemy import text
 
 from producer.http import context, idempotency
 from producer.http.keys import revoke_key
-from schemas.database import open_database, transaction
+from schemas.database import transaction
 from schemas.settings import Settings
 from tests.integration.http_door import LINES, http_door, make_run, new_key
 from tests.integration.submitting import CONFIG, counted
 from tests.integration.test_http_jobs import JOB, STREAM, stream_of
-
-
-@pytest.fixture
-def ledger(database_url):
-    engine = open_database(database_url)
-    yield engine
-    engine.dispose()
-
-
-@pytest.fixture
-def door(settings):
-    with http_door(settings) as client:
-        make_run(client)
-        yield client
 
 
 @pytest.fixture
@@ -52,19 +38,19 @@ def test_without_a_key_nothing_but_health_and_description_is_served(closed_door,
         assert closed_door.get(path).status_code == 200
 
 
-def test_a_revoked_key_opens_nothing(closed_door, settings, ledger, monkeypatch):
+def test_a_revoked_key_opens_nothing(closed_door, settings, engine, monkeypatch):
     monkeypatch.setattr(context, "KEY_FRESH_S", 0.0)
     shown = new_key(settings)
     assert closed_door.get("/v1/runs", headers=shown).status_code == 200
-    with transaction(ledger) as connection:
+    with transaction(engine) as connection:
         revoke_key(connection, "tester")
     assert closed_door.get("/v1/runs", headers=shown).status_code == 401
 
 
-def test_a_secret_is_kept_nowhere(settings, ledger):
+def test_a_secret_is_kept_nowhere(settings, engine):
     secret = new_key(settings)["Authorization"].removeprefix("Bearer ")
     assert len(secret) > 43
-    row = counted(ledger, "SELECT row_to_json(api_key)::text FROM api_key")
+    row = counted(engine, "SELECT row_to_json(api_key)::text FROM api_key")
     assert secret not in row
 
 
@@ -80,7 +66,7 @@ def test_a_foreign_web_page_cannot_act_where_no_key_is_asked_for(door):
 
 
 def test_a_daily_quota_refuses_a_batch_as_a_whole_and_counts_new_jobs_only(
-    closed_door, settings, ledger
+    closed_door, settings, engine
 ):
     shown = new_key(settings, jobs_per_day=3)
     make_run(closed_door, headers=shown)
@@ -94,15 +80,15 @@ def test_a_daily_quota_refuses_a_batch_as_a_whole_and_counts_new_jobs_only(
     assert over.status_code == 429
     assert 1 <= int(over.headers["Retry-After"]) <= 86_400
     assert "0 left for 2" in over.json()["message"]
-    assert counted(ledger, "SELECT count(*) FROM job") == 3
+    assert counted(engine, "SELECT count(*) FROM job") == 3
     # What the run has already costs nothing, so a source may be sent again at any time.
     assert send(3).json()["duplicates"] == 3
     assert closed_door.post("/v1/jobs?run=r", json=JOB, headers=shown).status_code == 429
-    change(ledger, "UPDATE api_key_use SET day = day - 1")
+    change(engine, "UPDATE api_key_use SET day = day - 1")
     assert closed_door.post("/v1/jobs?run=r", json=JOB, headers=shown).status_code == 202
 
 
-def test_open_jobs_are_counted_for_the_key_that_brought_them(closed_door, settings, ledger):
+def test_open_jobs_are_counted_for_the_key_that_brought_them(closed_door, settings, engine):
     few, free = new_key(settings, "few", max_open_jobs=2), new_key(settings, "free")
     make_run(closed_door, headers=free)
 
@@ -112,17 +98,17 @@ def test_open_jobs_are_counted_for_the_key_that_brought_them(closed_door, settin
 
     assert [send(n, free) for n in range(3)] == [202, 202, 202]
     assert [send(n, few) for n in (0, 3, 4, 5)] == [202, 202, 202, 429]
-    assert counted(ledger, "SELECT count(*) FROM job") == 5
+    assert counted(engine, "SELECT count(*) FROM job") == 5
     change(
-        ledger,
+        engine,
         "UPDATE job SET state = 'done', stop_reason = 'max_rounds'"
         " WHERE payload ->> 'prompt' = 'p4'",
     )
     assert send(5, few) == 202
-    assert counted(ledger, "SELECT count(*) FROM api_key_job") == 2
+    assert counted(engine, "SELECT count(*) FROM api_key_job") == 2
 
 
-def test_two_batches_of_a_key_at_once_cannot_share_what_is_left(closed_door, settings, ledger):
+def test_two_batches_of_a_key_at_once_cannot_share_what_is_left(closed_door, settings, engine):
     shown = new_key(settings, jobs_per_day=10)
     make_run(closed_door, headers=shown)
 
@@ -133,10 +119,10 @@ def test_two_batches_of_a_key_at_once_cannot_share_what_is_left(closed_door, set
     with ThreadPoolExecutor(4) as pool:
         statuses = sorted(one.status_code for one in pool.map(send, (0, 100, 200, 300)))
     assert statuses == [200, 429, 429, 429]
-    assert counted(ledger, "SELECT count(*) FROM job") == 10
+    assert counted(engine, "SELECT count(*) FROM job") == 10
 
 
-def test_a_full_backlog_takes_no_more(settings, ledger):
+def test_a_full_backlog_takes_no_more(settings, engine):
     small = settings.model_copy(update={"max_backlog_jobs": 600})
     with http_door(small) as door:
         make_run(door)
@@ -146,7 +132,7 @@ def test_a_full_backlog_takes_no_more(settings, ledger):
         assert "lines 1 to 1000 were taken" in refused.json()["message"]
         assert door.post("/v1/jobs?run=r", json=JOB).status_code == 429
         assert door.get("/v1/runs/r").json()["submitted"] == 1_000
-        assert counted(ledger, "SELECT count(*) FROM job") == 1_000
+        assert counted(engine, "SELECT count(*) FROM job") == 1_000
 
 
 def test_a_dead_ledger_is_said_so_with_a_time_to_come_back(settings):
@@ -174,7 +160,7 @@ def test_the_same_request_gets_the_same_answer_again(door, body):
     assert fresh.content != first.content
 
 
-def test_a_key_for_another_request_is_a_conflict(door, ledger):
+def test_a_key_for_another_request_is_a_conflict(door, engine):
     assert door.post("/v1/jobs?run=r", json=JOB, headers=ONCE).status_code == 202
     others = [
         door.post("/v1/jobs?run=r", json=JOB | {"prompt": "q"}, headers=ONCE),
@@ -183,11 +169,11 @@ def test_a_key_for_another_request_is_a_conflict(door, ledger):
         door.post("/v1/runs", json={"name": "s", "config": CONFIG}, headers=ONCE),
     ]
     assert [other.status_code for other in others] == [409] * 4
-    assert counted(ledger, "SELECT count(*) FROM job") == 1
-    assert counted(ledger, "SELECT count(*) FROM run") == 1
+    assert counted(engine, "SELECT count(*) FROM job") == 1
+    assert counted(engine, "SELECT count(*) FROM run") == 1
 
 
-def test_equal_requests_at_once_are_one(door, ledger):
+def test_equal_requests_at_once_are_one(door, engine):
     def send(_):
         return door.post("/v1/jobs?run=r", json=JOB, headers=ONCE)
 
@@ -197,42 +183,42 @@ def test_equal_requests_at_once_are_one(door, ledger):
         (202, answers[0].content),
     }
     assert sum("Idempotency-Replayed" not in one.headers for one in answers) == 1
-    assert counted(ledger, "SELECT count(*) FROM idempotent_request") == 1
+    assert counted(engine, "SELECT count(*) FROM idempotent_request") == 1
 
 
-def test_a_failure_is_not_kept_and_gives_the_key_back(door, ledger):
+def test_a_failure_is_not_kept_and_gives_the_key_back(door, engine):
     assert door.post("/v1/jobs?run=r", json={"kind": "x"}, headers=ONCE).status_code == 422
     missing = door.post("/v1/jobs?run=s", content=stream_of(1), headers=ONCE | STREAM)
     assert missing.status_code == 404
-    assert counted(ledger, "SELECT count(*) FROM idempotent_request") == 0
+    assert counted(engine, "SELECT count(*) FROM idempotent_request") == 0
     assert door.post("/v1/jobs?run=r", json=JOB, headers=ONCE).status_code == 202
 
 
-def test_a_stream_in_progress_holds_its_key_until_it_is_abandoned(door, ledger):
+def test_a_stream_in_progress_holds_its_key_until_it_is_abandoned(door, engine):
     change(
-        ledger,
+        engine,
         "INSERT INTO idempotent_request (owner, key, token) VALUES ('open', 'once',"
         " gen_random_uuid())",
     )
     busy = door.post("/v1/jobs?run=r", content=stream_of(1), headers=ONCE | STREAM)
     assert busy.status_code == 409
     assert "is being served" in busy.json()["message"]
-    change(ledger, "UPDATE idempotent_request SET touched_at = now() - interval '61 s'")
+    change(engine, "UPDATE idempotent_request SET touched_at = now() - interval '61 s'")
     taken = door.post("/v1/jobs?run=r", content=stream_of(1), headers=ONCE | STREAM)
     assert taken.status_code == 200
 
 
-def test_answers_are_forgotten_after_a_day(door, ledger):
+def test_answers_are_forgotten_after_a_day(door, engine):
     door.post("/v1/jobs?run=r", json=JOB, headers=ONCE)
     door.post("/v1/jobs?run=r", json=JOB, headers={"Idempotency-Key": "old"})
     change(
-        ledger,
+        engine,
         "UPDATE idempotent_request SET created_at = created_at - "
         f"interval '{idempotency.KEPT_S} s'",
     )
     another = door.post("/v1/jobs?run=r", json=JOB | {"prompt": "q"}, headers=ONCE)
     assert another.status_code == 202
-    assert counted(ledger, "SELECT count(*) FROM idempotent_request") == 1
+    assert counted(engine, "SELECT count(*) FROM idempotent_request") == 1
 
 
 def test_callers_do_not_meet_in_each_others_keys(closed_door, settings):

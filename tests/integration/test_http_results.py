@@ -12,7 +12,7 @@ import pytest
 from sqlalchemy import text
 
 from producer.http import events
-from schemas.database import open_database, transaction
+from schemas.database import transaction
 from schemas.histories import iter_results
 from schemas.routing import run_id_of
 from tests.integration.http_door import LINES, http_door, http_server, make_run
@@ -20,22 +20,8 @@ from tests.integration.submitting import CONFIG, await_true, counted
 from tests.integration.test_http_jobs import STREAM, stream_of
 
 
-@pytest.fixture
-def door(settings):
-    with http_door(settings) as client:
-        make_run(client)
-        yield client
-
-
-@pytest.fixture
-def ledger(database_url):
-    engine = open_database(database_url)
-    yield engine
-    engine.dispose()
-
-
-def end_all_but(ledger, prompt: str) -> None:
-    with transaction(ledger) as connection:
+def end_all_but(engine, prompt: str) -> None:
+    with transaction(engine) as connection:
         connection.execute(
             text(
                 "UPDATE job SET state = 'done', stop_reason = 'max_rounds', ended_at = now()"
@@ -73,10 +59,10 @@ def test_a_wrong_configuration_is_refused_by_its_key(door, change, field):
     assert door.get("/v1/runs/s").status_code == 404
 
 
-def test_pages_and_lines_give_every_ended_job_once_in_order(door, ledger):
+def test_pages_and_lines_give_every_ended_job_once_in_order(door, engine):
     door.post("/v1/jobs?run=r", content=stream_of(450), headers=STREAM)
-    end_all_but(ledger, "p7")
-    with transaction(ledger) as connection:
+    end_all_but(engine, "p7")
+    with transaction(engine) as connection:
         expected = [
             json.loads(one.model_dump_json()) for one in iter_results(connection, run_id_of("r"))
         ]
@@ -97,9 +83,9 @@ def test_pages_and_lines_give_every_ended_job_once_in_order(door, ledger):
     assert len(everything.text.splitlines()) == 450
 
 
-def test_a_page_costs_no_more_at_the_end_of_a_run(door, ledger):
+def test_a_page_costs_no_more_at_the_end_of_a_run(door, engine):
     door.post("/v1/jobs?run=r", content=stream_of(2_000), headers=STREAM)
-    with transaction(ledger) as connection:
+    with transaction(engine) as connection:
         connection.execute(text("ANALYZE job"))
         plan = "\n".join(
             connection.execute(
@@ -123,14 +109,14 @@ def test_a_wrong_query_is_refused(door, query):
     assert answer.json()["field"] == query.partition("=")[0]
 
 
-def test_a_slow_reader_holds_no_connection_to_the_ledger(settings, tmp_path, ledger):
+def test_a_slow_reader_holds_no_connection_to_the_ledger(settings, tmp_path, engine):
     with http_door(settings) as client:
         make_run(client)
         long = b"".join(
             json.dumps({"prompt": f"{n}" + "x" * 40_000}).encode() + b"\n" for n in range(600)
         )
         client.post("/v1/jobs?run=r", content=long, headers=STREAM)
-    end_all_but(ledger, "")
+    end_all_but(engine, "")
     busy = (
         "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'preceptor'"
         " AND state <> 'idle' AND pid <> pg_backend_pid() AND datname = current_database()"
@@ -144,7 +130,7 @@ def test_a_slow_reader_holds_no_connection_to_the_ledger(settings, tmp_path, led
             )
             assert connection.recv(100).startswith(b"HTTP/1.1 200")
             # 24 MB fit into no buffer: the server is in the middle of its answer.
-            await_true(lambda: counted(ledger, busy) == 0, "nothing is held")
+            await_true(lambda: counted(engine, busy) == 0, "nothing is held")
             assert httpx.get(f"{url}/v1/runs/r").json()["done"] == 600
     assert "Traceback" not in (tmp_path / "serve.log").read_text()
 
@@ -198,7 +184,7 @@ def test_a_listener_may_leave_and_a_stopping_server_waits_for_none(settings, tmp
     assert "ERROR" not in (tmp_path / "serve.log").read_text()
 
 
-def test_a_run_is_steered_as_through_every_door(door, ledger):
+def test_a_run_is_steered_as_through_every_door(door, engine):
     door.post("/v1/jobs?run=r", content=stream_of(2), headers=STREAM)
     assert door.post("/v1/runs/r/pause").json()["state"] == "paused"
     assert door.post("/v1/runs/r/pause").json()["changed"] is False
@@ -214,7 +200,7 @@ def test_a_run_is_steered_as_through_every_door(door, ledger):
     assert door.post("/v1/runs/r/budget", json={"deadline_s": 5e307}).status_code == 422
     assert door.post("/v1/runs/r/share", json={"max_running": 2**63}).status_code == 422
     assert door.post("/v1/runs/r/retry").status_code == 409
-    with transaction(ledger) as connection:
+    with transaction(engine) as connection:
         for table, end in (
             ("step", "state = 'failed', error_code = 'output_error', ended_at = now()"),
             (

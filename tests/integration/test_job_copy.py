@@ -7,7 +7,7 @@ from sqlalchemy import Engine, text
 
 from schemas.acceptance import accept_jobs, open_run
 from schemas.config import parse_config
-from schemas.database import open_database, transaction
+from schemas.database import transaction
 from schemas.errors import LedgerError, LedgerRefused
 from schemas.jobs import CritiqueJob, GivenCritique, ImproveJob, LabelJob, ReviseJob, parse_job
 from tests.integration.submitting import CONFIG, await_true, counted
@@ -28,20 +28,13 @@ ODD = [
 ]
 
 
-@pytest.fixture
-def ledger(database_url):
-    engine = open_database(database_url)
-    yield engine
-    engine.dispose()
-
-
 def accept(engine: Engine, jobs):
     with transaction(engine) as connection:
         return accept_jobs(connection, open_run(connection, "r", RUN), jobs)
 
 
 @pytest.mark.parametrize("odd", ODD)
-def test_any_text_comes_back_as_it_was_given(ledger, odd):
+def test_any_text_comes_back_as_it_was_given(engine, odd):
     jobs = [
         ImproveJob(id=odd, prompt=odd, response=odd, metadata={odd: [odd, 1.5, None, {odd: True}]}),
         LabelJob(prompt=odd, response_a="", response_b=odd),
@@ -51,14 +44,14 @@ def test_any_text_comes_back_as_it_was_given(ledger, odd):
             critiques=(GivenCritique(principle=odd, severity=1e-7, text=odd),),
         ),
     ]
-    assert accept(ledger, list(enumerate(jobs))).accepted == 3
-    with transaction(ledger) as connection:
+    assert accept(engine, list(enumerate(jobs))).accepted == 3
+    with transaction(engine) as connection:
         rows = connection.execute(text("SELECT external_id, payload FROM job ORDER BY ordinal"))
         found = [(name, parse_job(payload, where="")) for name, payload in rows]
     assert found == [(job.id, job) for job in jobs]
 
 
-def test_each_kind_begins_with_its_own_step(ledger):
+def test_each_kind_begins_with_its_own_step(engine):
     jobs = [
         ImproveJob(prompt="p"),
         ImproveJob(prompt="p", response="r"),
@@ -66,8 +59,8 @@ def test_each_kind_begins_with_its_own_step(ledger):
         ReviseJob(prompt="p", response="r"),
         LabelJob(prompt="p", response_a="a", response_b="b"),
     ]
-    accept(ledger, [(7 * n, job) for n, job in enumerate(jobs)])
-    with transaction(ledger) as connection:
+    accept(engine, [(7 * n, job) for n, job in enumerate(jobs)])
+    with transaction(engine) as connection:
         steps = connection.execute(
             text(
                 "SELECT s.ordinal, s.kind, s.round, s.revision_try, s.depth, s.queue, s.role,"
@@ -85,61 +78,61 @@ def test_each_kind_begins_with_its_own_step(ledger):
     ]
 
 
-def test_of_equal_jobs_in_a_batch_the_first_counts(ledger):
+def test_of_equal_jobs_in_a_batch_the_first_counts(engine):
     noted = ImproveJob(prompt="p", metadata={"note": "later"})
-    acceptance = accept(ledger, [(3, ImproveJob(prompt="p")), (4, noted)])
+    acceptance = accept(engine, [(3, ImproveJob(prompt="p")), (4, noted)])
     assert (acceptance.accepted, acceptance.duplicates) == (1, 1)
     assert acceptance.job_ids[0] == acceptance.job_ids[1]
-    assert counted(ledger, "SELECT max(ordinal) FROM job") == 3
-    assert counted(ledger, "SELECT count(*) FROM job WHERE payload->'metadata' = '{}'") == 1
+    assert counted(engine, "SELECT max(ordinal) FROM job") == 3
+    assert counted(engine, "SELECT count(*) FROM job WHERE payload->'metadata' = '{}'") == 1
 
 
-def second_submitter(ledger, end_of_the_first):
+def second_submitter(engine, end_of_the_first):
     """Accept jobs 5 to 14 while another transaction holds 0 to 9 and then ends."""
     with ThreadPoolExecutor(1) as pool:
-        with ledger.connect() as connection:
+        with engine.connect() as connection:
             first = accept_jobs(connection, open_run(connection, "r", RUN), JOBS[:10])
-            second = pool.submit(accept, ledger, JOBS[5:])
-            await_true(lambda: counted(ledger, WAITING), "the second submitter waits")
+            second = pool.submit(accept, engine, JOBS[5:])
+            await_true(lambda: counted(engine, WAITING), "the second submitter waits")
             getattr(connection, end_of_the_first)()
         assert first.accepted == 10
         return second.result()
 
 
-def test_jobs_that_another_submitter_commits_meanwhile_are_duplicates(ledger):
-    accept(ledger, [])
-    second = second_submitter(ledger, "commit")
+def test_jobs_that_another_submitter_commits_meanwhile_are_duplicates(engine):
+    accept(engine, [])
+    second = second_submitter(engine, "commit")
     assert (second.accepted, second.duplicates) == (5, 5)
-    assert counted(ledger, "SELECT count(*) FROM job") == 15
-    assert counted(ledger, "SELECT count(DISTINCT job_id) FROM step") == 15
+    assert counted(engine, "SELECT count(*) FROM job") == 15
+    assert counted(engine, "SELECT count(DISTINCT job_id) FROM step") == 15
 
 
-def test_jobs_that_another_submitter_gives_up_are_accepted(ledger):
-    accept(ledger, [])
-    second = second_submitter(ledger, "rollback")
+def test_jobs_that_another_submitter_gives_up_are_accepted(engine):
+    accept(engine, [])
+    second = second_submitter(engine, "rollback")
     assert (second.accepted, second.duplicates) == (10, 0)
-    assert counted(ledger, "SELECT count(*) FROM job") == 10
-    assert counted(ledger, "SELECT count(*) FROM step") == 10
+    assert counted(engine, "SELECT count(*) FROM job") == 10
+    assert counted(engine, "SELECT count(*) FROM step") == 10
 
 
-def test_a_refused_row_is_named_and_leaves_nothing(ledger):
-    accept(ledger, [])
+def test_a_refused_row_is_named_and_leaves_nothing(engine):
+    accept(engine, [])
     with pytest.raises(LedgerRefused, match="refused a batch of jobs"):
-        accept(ledger, [*JOBS, (2**63, ImproveJob(prompt="last"))])
-    assert counted(ledger, "SELECT count(*) FROM job") == 0
+        accept(engine, [*JOBS, (2**63, ImproveJob(prompt="last"))])
+    assert counted(engine, "SELECT count(*) FROM job") == 0
 
 
-def accept_on_a_lost_connection(ledger):
+def accept_on_a_lost_connection(engine):
     kill = text("SELECT pg_terminate_backend(:pid)")
-    with transaction(ledger) as connection:
+    with transaction(engine) as connection:
         run = open_run(connection, "r", RUN)
         pid = connection.execute(text("SELECT pg_backend_pid()")).scalar_one()
-        with transaction(ledger) as other:
+        with transaction(engine) as other:
             other.execute(kill, {"pid": pid})
         accept_jobs(connection, run, JOBS)
 
 
-def test_a_connection_that_dies_is_an_outage(ledger):
+def test_a_connection_that_dies_is_an_outage(engine):
     with pytest.raises(LedgerError, match="out of reach"):
-        accept_on_a_lost_connection(ledger)
-    assert accept(ledger, JOBS).accepted == 15
+        accept_on_a_lost_connection(engine)
+    assert accept(engine, JOBS).accepted == 15

@@ -25,13 +25,6 @@ from workers.step_records import ClaimedStep, StepOutcome
 
 
 @pytest.fixture
-def engine(database_url: str):
-    database = open_database(database_url, pool_size=20)
-    yield database
-    database.dispose()
-
-
-@pytest.fixture
 def ledger(engine: Engine) -> Ledger:
     one = Ledger(engine, "worker-one", lease_s=30)
     one.announce("gen.small", 2, "scripted")

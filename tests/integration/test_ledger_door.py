@@ -1,4 +1,4 @@
-"""Submitting straight to the ledger: once each, whoever submits how often at the same time."""
+"""Submitting straight to the engine: once each, whoever submits how often at the same time."""
 
 import contextlib
 import random
@@ -18,39 +18,26 @@ from tests.integration.submitting import CONFIG, await_true, counted, write_prom
 JOBS = [ImproveJob(prompt=f"prompt {n}") for n in range(1_200)]
 
 
-@pytest.fixture
-def client(settings):
-    with Client(settings=settings) as client:
-        yield client
-
-
-@pytest.fixture
-def ledger(database_url):
-    engine = open_database(database_url)
-    yield engine
-    engine.dispose()
-
-
 def test_a_known_ledger_is_the_transport(client):
     assert client.transport == "ledger"
 
 
-def test_the_same_jobs_twice_are_the_same_jobs(client, ledger: Engine):
+def test_the_same_jobs_twice_are_the_same_jobs(client, engine: Engine):
     first = client.submit_many(JOBS, run="r", config=CONFIG)
     again = client.submit_many(JOBS, run="r", config=CONFIG)
     assert (first.accepted, first.duplicates) == (1_200, 0)
     assert (again.accepted, again.duplicates) == (0, 1_200)
     assert list(first.job_ids()) == list(again.job_ids())
-    assert counted(ledger, "SELECT count(*) FROM job") == 1_200
-    assert counted(ledger, "SELECT count(*) FROM step") == 1_200
-    assert counted(ledger, "SELECT count(DISTINCT ordinal) FROM job") == 1_200
+    assert counted(engine, "SELECT count(*) FROM job") == 1_200
+    assert counted(engine, "SELECT count(*) FROM step") == 1_200
+    assert counted(engine, "SELECT count(DISTINCT ordinal) FROM job") == 1_200
 
 
-def test_a_repeat_within_one_stream_is_a_duplicate(client, ledger: Engine):
+def test_a_repeat_within_one_stream_is_a_duplicate(client, engine: Engine):
     submission = client.submit_many([JOBS[0], JOBS[1], JOBS[0]], run="r", config=CONFIG)
     assert (submission.accepted, submission.duplicates) == (2, 1)
     assert len(set(submission.job_ids())) == 2
-    assert counted(ledger, "SELECT max(ordinal) FROM job") == 1
+    assert counted(engine, "SELECT max(ordinal) FROM job") == 1
 
 
 def test_submitters_of_the_same_file_in_any_order_do_not_block_or_double(settings, tmp_path):
@@ -72,7 +59,7 @@ def test_submitters_of_the_same_file_in_any_order_do_not_block_or_double(setting
     engine.dispose()
 
 
-def test_one_bad_job_among_many_refuses_itself_only(client, ledger: Engine):
+def test_one_bad_job_among_many_refuses_itself_only(client, engine: Engine):
     unfit = LabelJob(prompt="p", response_a="a", response_b="b", principle="no_such_principle")
     items = [*JOBS[:300], unfit, {"kind": "improve"}, {"prompt": 3}, *JOBS[300:600]]
     submission = client.submit_many(items, run="r", config=CONFIG)
@@ -82,13 +69,13 @@ def test_one_bad_job_among_many_refuses_itself_only(client, ledger: Engine):
     assert "prompt" in reasons[302]
     assert "kind" in reasons[303]
     assert len(list(submission.job_ids())) == 600
-    assert counted(ledger, "SELECT count(*) FROM job") == 600
+    assert counted(engine, "SELECT count(*) FROM job") == 600
 
 
-def test_a_single_bad_job_raises_and_leaves_no_row(client, ledger: Engine):
+def test_a_single_bad_job_raises_and_leaves_no_row(client, engine: Engine):
     with pytest.raises(ContractError, match="prompt: is empty"):
         client.submit({"kind": "improve", "prompt": " "}, run="r", config=CONFIG)
-    assert counted(ledger, "SELECT count(*) FROM job") == 0
+    assert counted(engine, "SELECT count(*) FROM job") == 0
 
 
 def test_a_run_keeps_the_configuration_it_was_created_with(client):
@@ -109,7 +96,7 @@ def test_a_handle_tells_the_state_and_waits_in_vain_for_a_job_nobody_works_on(cl
         handle.result(timeout_s=0.2)
 
 
-def test_a_cancelled_run_ends_its_jobs_and_takes_no_more(client, ledger: Engine):
+def test_a_cancelled_run_ends_its_jobs_and_takes_no_more(client, engine: Engine):
     given = CritiqueJob(prompt="p", response="mine")
     handle = client.submit(given, run="r", config=CONFIG)
     client.submit_many(JOBS[:10], run="r")
@@ -122,10 +109,10 @@ def test_a_cancelled_run_ends_its_jobs_and_takes_no_more(client, ledger: Engine)
     assert result.final_response == "mine"
     with pytest.raises(ContractError, match="was cancelled"):
         client.submit(JOBS[20], run="r")
-    assert counted(ledger, "SELECT count(*) FROM step WHERE state <> 'cancelled'") == 0
+    assert counted(engine, "SELECT count(*) FROM step WHERE state <> 'cancelled'") == 0
 
 
-def test_a_cancellation_during_a_submission_leaves_no_open_job(settings, ledger: Engine):
+def test_a_cancellation_during_a_submission_leaves_no_open_job(settings, engine: Engine):
     """The batch that is being written when the run is cancelled must end too."""
     with Client(settings=settings) as client:
         client.submit(JOBS[0], run="r", config=CONFIG)
@@ -137,7 +124,7 @@ def test_a_cancellation_during_a_submission_leaves_no_open_job(settings, ledger:
 
         with ThreadPoolExecutor(4) as pool:
             running = [pool.submit(submit, start) for start in range(0, 1_200, 300)]
-            while counted(ledger, "SELECT count(*) FROM job") < 100:
+            while counted(engine, "SELECT count(*) FROM job") < 100:
                 pass
             client.cancel("r")
             for one in running:
@@ -145,10 +132,10 @@ def test_a_cancellation_during_a_submission_leaves_no_open_job(settings, ledger:
         assert client.progress("r").open == 0
 
 
-def test_what_was_submitted_before_an_error_stays_and_is_accounted_for(client, ledger: Engine):
+def test_what_was_submitted_before_an_error_stays_and_is_accounted_for(client, engine: Engine):
     def stream():
         yield from JOBS[:500]
-        await_true(lambda: counted(ledger, "SELECT count(*) FROM job"), "a batch is recorded")
+        await_true(lambda: counted(engine, "SELECT count(*) FROM job"), "a batch is recorded")
         client.cancel("r")
         yield from JOBS[500:600]
 
@@ -158,7 +145,7 @@ def test_what_was_submitted_before_an_error_stays_and_is_accounted_for(client, l
     assert submission.accounting() == (
         "600 lines = 500 accepted + 0 duplicate + 0 rejected + 100 not submitted"
     )
-    assert counted(ledger, "SELECT count(*) FROM job") == 500
+    assert counted(engine, "SELECT count(*) FROM job") == 500
 
 
 def test_a_dead_ledger_is_named_within_the_time(settings):
@@ -171,10 +158,10 @@ def test_a_dead_ledger_is_named_within_the_time(settings):
             handle.result(timeout_s=0.2)
 
 
-def test_a_job_of_a_large_text_fits_and_batches_stay_small(client, ledger: Engine):
+def test_a_job_of_a_large_text_fits_and_batches_stay_small(client, engine: Engine):
     big = [ImproveJob(prompt=f"{n} " + "x" * 900_000) for n in range(12)]
     assert client.submit_many(big, run="r", config=CONFIG).accepted == 12
-    with transaction(ledger) as connection:
+    with transaction(engine) as connection:
         # One transaction has one accepted_at: five texts of 0.9 MB fill a batch.
         batches = connection.execute(
             text("SELECT count(*) FROM job GROUP BY accepted_at ORDER BY accepted_at")

@@ -6,7 +6,7 @@ from redis import Redis
 from sqlalchemy import Engine, text
 
 from schemas.broker import celery_options, named_queue
-from schemas.database import open_database, transaction
+from schemas.database import transaction
 from schemas.errors import BrokerError
 from schemas.routing import TASK_STEP, run_id_of
 from schemas.settings import Settings
@@ -15,13 +15,6 @@ from tests.integration.rows import open_jobs
 from workers.broker_depths import BrokerDepths, list_name, open_depths
 
 QUEUE = "gen.small"
-
-
-@pytest.fixture
-def engine(database_url: str):
-    database = open_database(database_url, pool_size=10)
-    yield database
-    database.dispose()
 
 
 @pytest.fixture

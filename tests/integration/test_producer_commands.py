@@ -11,7 +11,6 @@ from sqlalchemy import select, update
 
 from producer import Client
 from producer.cli import commands
-from schemas.database import open_database
 from schemas.errors import ConfigError, ContractError
 from schemas.tables import JobRow, StepRow, WorkerRow
 from tests.integration.submitting import CONFIG, await_true, counted, write_prompts
@@ -19,13 +18,6 @@ from tests.integration.working import scripted, work_job
 from workers.ledger import Ledger
 
 group = click.Group("preceptor", commands=commands)
-
-
-@pytest.fixture
-def ledger(database_url):
-    engine = open_database(database_url)
-    yield engine
-    engine.dispose()
 
 
 @pytest.fixture
@@ -49,7 +41,7 @@ SUBMIT = ("submit", "prompts.jsonl", "--config", "run.yaml")
 MIXED = '{"prompt": "a"}\n{"prompt": "b"}\n{"prompt": ""}\n{"prompt": "a"}\nnonsense\n'
 
 
-def test_good_lines_are_submitted_bad_ones_named_and_the_exit_is_1(run, tmp_path, ledger):
+def test_good_lines_are_submitted_bad_ones_named_and_the_exit_is_1(run, tmp_path, engine):
     (tmp_path / "prompts.jsonl").write_text(MIXED)
     outcome = run(*SUBMIT, "--run", "r")
     assert outcome.exit_code == 1
@@ -57,35 +49,35 @@ def test_good_lines_are_submitted_bad_ones_named_and_the_exit_is_1(run, tmp_path
     errors = outcome.stderr.splitlines()
     assert errors[0] == "prompts.jsonl:3: prompt: is empty"
     assert errors[1].startswith("prompts.jsonl:5: is not JSON")
-    assert counted(ledger, "SELECT count(*) FROM job") == 2
+    assert counted(engine, "SELECT count(*) FROM job") == 2
 
 
-def test_a_repeated_submission_makes_no_duplicates(run, tmp_path, ledger):
+def test_a_repeated_submission_makes_no_duplicates(run, tmp_path, engine):
     write_prompts(tmp_path / "prompts.jsonl", 700)
     first = run(*SUBMIT, "--run", "r")
     again = run(*SUBMIT, "--run", "r")
     assert first.exit_code == again.exit_code == 0
     assert first.stdout == "run r: 700 lines = 700 accepted + 0 duplicate + 0 rejected\n"
     assert again.stdout == "run r: 700 lines = 0 accepted + 700 duplicate + 0 rejected\n"
-    assert counted(ledger, "SELECT count(*) FROM job") == 700
+    assert counted(engine, "SELECT count(*) FROM job") == 700
 
 
-def test_strict_submits_nothing_where_a_line_is_bad(run, tmp_path, ledger):
+def test_strict_submits_nothing_where_a_line_is_bad(run, tmp_path, engine):
     (tmp_path / "prompts.jsonl").write_text(MIXED)
     with pytest.raises(ContractError, match="2 bad lines; nothing was submitted") as caught:
         run(*SUBMIT, "--strict")
     assert "prompts.jsonl:3: prompt: is empty" in caught.value.shown
     assert caught.value.exit_code == 2
-    assert counted(ledger, "SELECT count(*) FROM run") == 0
+    assert counted(engine, "SELECT count(*) FROM run") == 0
 
 
-def test_strict_knows_the_principles_of_the_run(run, tmp_path, ledger):
+def test_strict_knows_the_principles_of_the_run(run, tmp_path, engine):
     label = {"kind": "label", "prompt": "p", "response_a": "a", "response_b": "b"}
     (tmp_path / "prompts.jsonl").write_text(json.dumps(label | {"principle": "none_such"}))
     with pytest.raises(ContractError, match="1 bad lines"):
         run(*SUBMIT, "--strict")
     assert run(*SUBMIT, "--run", "r").exit_code == 1
-    assert counted(ledger, "SELECT count(*) FROM job") == 0
+    assert counted(engine, "SELECT count(*) FROM job") == 0
 
 
 def test_the_default_run_name_is_printed_and_works(run, tmp_path):
@@ -96,7 +88,7 @@ def test_the_default_run_name_is_printed_and_works(run, tmp_path):
     assert "accounting: 1 submitted" in run("status", name).stdout
 
 
-def test_standard_input_and_extra_columns(run, ledger):
+def test_standard_input_and_extra_columns(run, engine):
     record = '{"prompt": "a", "topic": "t"}\n'
     refused = run(
         "submit", "-", "--config", "run.yaml", "--run", "r", "--extra", "refuse", source=record
@@ -105,16 +97,16 @@ def test_standard_input_and_extra_columns(run, ledger):
     assert "stdin:1: topic" in refused.stderr
     taken = run("submit", "-", "--config", "run.yaml", "--run", "r", source=record)
     assert taken.exit_code == 0
-    assert counted(ledger, "SELECT payload #>> '{metadata,topic}' FROM job") == "t"
+    assert counted(engine, "SELECT payload #>> '{metadata,topic}' FROM job") == "t"
 
 
-def test_the_configuration_names_the_source_and_multiplies_prompts(run, tmp_path, ledger):
+def test_the_configuration_names_the_source_and_multiplies_prompts(run, tmp_path, engine):
     write_prompts(tmp_path / "prompts.jsonl", 5)
     data = {"prompt_source": "prompts.jsonl", "responses_per_prompt": 3, "comparisons": 2}
     (tmp_path / "run.yaml").write_text(yaml.safe_dump(CONFIG | {"data": data}))
     outcome = run("submit", "--config", "run.yaml", "--run", "r")
     assert outcome.stdout == "run r: 6 jobs = 6 accepted + 0 duplicate + 0 rejected\n"
-    assert counted(ledger, "SELECT count(DISTINCT external_id) FROM job") == 6
+    assert counted(engine, "SELECT count(DISTINCT external_id) FROM job") == 6
 
 
 def test_without_a_source_it_says_what_to_do(run):
@@ -122,11 +114,11 @@ def test_without_a_source_it_says_what_to_do(run):
         run("submit", "--config", "run.yaml")
 
 
-def test_a_queue_that_nobody_serves_is_warned_of(run, tmp_path, ledger):
+def test_a_queue_that_nobody_serves_is_warned_of(run, tmp_path, engine):
     write_prompts(tmp_path / "prompts.jsonl", 1)
     warning = "no live worker serves queue gen.small"
     assert warning in run(*SUBMIT, "--run", "r").stderr
-    with ledger.begin() as connection:
+    with engine.begin() as connection:
         row = {"id": "w", "queue": "gen.small", "slots": 4, "model": "small"}
         connection.execute(WorkerRow.__table__.insert().values(row))
     assert warning not in run("status", "r").stderr
@@ -161,12 +153,12 @@ def test_cancel_ends_what_waits(run, tmp_path):
         run(*SUBMIT, "--run", "r")
 
 
-def test_wait_ends_with_the_last_job(run, tmp_path, settings, ledger):
+def test_wait_ends_with_the_last_job(run, tmp_path, settings, engine):
     write_prompts(tmp_path / "prompts.jsonl", 3)
 
     def cancel_once_submitted():
         with Client(settings=settings) as client:
-            await_true(lambda: counted(ledger, "SELECT count(*) FROM job"), "jobs are there")
+            await_true(lambda: counted(engine, "SELECT count(*) FROM job"), "jobs are there")
             client.cancel("r")
 
     with ThreadPoolExecutor(1) as pool:
@@ -206,11 +198,11 @@ def test_pause_and_resume_say_what_waits(run, tmp_path):
     assert caught.value.exit_code == 2
 
 
-def test_failures_are_shown_and_retried(run, tmp_path, ledger):
+def test_failures_are_shown_and_retried(run, tmp_path, engine):
     write_prompts(tmp_path / "prompts.jsonl", 5)
     run(*SUBMIT, "--run", "r")
     assert run("failures", "r").stdout == "run r: no job failed\n"
-    fail_jobs(ledger, 2)
+    fail_jobs(engine, 2)
     shown = run("failures", "r").stdout.splitlines()
     assert shown[0].split()[:4] == ["jobs", "reason", "code", "step"]
     assert shown[1].split()[:4] == ["2", "policy_failed", "engine_error", "respond"]
@@ -227,12 +219,12 @@ def test_failures_are_shown_and_retried(run, tmp_path, ledger):
     )
 
 
-def test_an_error_text_is_shown_as_it_is(run, tmp_path, ledger):
+def test_an_error_text_is_shown_as_it_is(run, tmp_path, engine):
     """Square brackets are no mark-up, and control characters reach no terminal."""
     write_prompts(tmp_path / "prompts.jsonl", 1)
     run(*SUBMIT, "--run", "r")
-    fail_jobs(ledger, 1)
-    with ledger.begin() as connection:
+    fail_jobs(engine, 1)
+    with engine.begin() as connection:
         connection.execute(update(JobRow).values(error="[bold]no[/bold] :smile: \x1b[31mred"))
     assert "[bold]no[/bold] :smile: \\x1b[31mred" in run("failures", "r").stdout
 

@@ -6,7 +6,7 @@ from datetime import timedelta
 import pytest
 from sqlalchemy import func, insert, update
 
-from schemas.database import open_database, transaction
+from schemas.database import transaction
 from schemas.errors import ContractError
 from schemas.jobs import CritiqueJob, ImproveJob
 from schemas.progress import fetch_progress, list_runs, progress_of
@@ -16,13 +16,6 @@ from tests.integration.rows import open_jobs
 from workers.tally import add_to_tally
 
 RUN = run_id_of("run")
-
-
-@pytest.fixture
-def ledger(database_url):
-    engine = open_database(database_url)
-    yield engine
-    engine.dispose()
 
 
 def change(engine, table, where, **values):
@@ -53,15 +46,15 @@ def end(engine, step_id, state, reason, *, code=None, **measures):
         add_to_tally(connection, step_id, RUN, step.kind, failed=failed, measures=measures)
 
 
-def test_each_job_is_counted_once_by_state_stage_and_reason(ledger):
+def test_each_job_is_counted_once_by_state_stage_and_reason(engine):
     jobs = [ImproveJob(prompt=f"p{n}") for n in range(4)]
     jobs += [CritiqueJob(prompt=f"p{n}", response="r") for n in range(3)]
-    steps = open_jobs(ledger, *jobs)
-    end(ledger, steps[0], "done", "completed", input_tokens=7, output_tokens=5, engine_s=0.5)
-    end(ledger, steps[1], "failed", "critic_failed", code="prompt_too_long", input_tokens=3)
-    end(ledger, steps[2], "failed", "critic_failed", code="engine_error", cost_usd=0.25)
-    change(ledger, StepRow, StepRow.id == steps[4], state="running")
-    found = progress(ledger)
+    steps = open_jobs(engine, *jobs)
+    end(engine, steps[0], "done", "completed", input_tokens=7, output_tokens=5, engine_s=0.5)
+    end(engine, steps[1], "failed", "critic_failed", code="prompt_too_long", input_tokens=3)
+    end(engine, steps[2], "failed", "critic_failed", code="engine_error", cost_usd=0.25)
+    change(engine, StepRow, StepRow.id == steps[4], state="running")
+    found = progress(engine)
     assert (found.submitted, found.queued, found.done, found.failed) == (7, 4, 1, 2)
     assert found.by_stage == {"0/respond": 1, "1/critique": 3}
     assert found.by_stop_reason == {"completed": 1, "critic_failed": 2}
@@ -73,40 +66,40 @@ def test_each_job_is_counted_once_by_state_stage_and_reason(ledger):
     assert found.accounting.endswith("7 submitted = 1 done + 2 failed + 0 cancelled + 4 open")
 
 
-def test_only_workers_seen_lately_are_live(ledger):
-    open_jobs(ledger, ImproveJob(prompt="p"))
-    with transaction(ledger) as connection:
+def test_only_workers_seen_lately_are_live(engine):
+    open_jobs(engine, ImproveJob(prompt="p"))
+    with transaction(engine) as connection:
         for name, age_s in (("a", 0), ("b", 14), ("c", 16), ("d", 3_600)):
             seen_at = func.now() - timedelta(seconds=age_s)
             row = {"id": name, "queue": "gen.small", "slots": 3, "seen_at": seen_at}
             connection.execute(insert(WorkerRow).values(**row))
-    (queue,) = progress(ledger).queues
+    (queue,) = progress(engine).queues
     assert (queue.live_workers, queue.live_slots) == (2, 6)
 
 
-def test_active_time_ends_with_the_last_job(ledger):
-    (step,) = open_jobs(ledger, ImproveJob(prompt="p"))
+def test_active_time_ends_with_the_last_job(engine):
+    (step,) = open_jobs(engine, ImproveJob(prompt="p"))
     hour = func.now() - timedelta(hours=1)
-    change(ledger, JobRow, JobRow.run_id == RUN, accepted_at=hour)
-    assert progress(ledger).active_s >= 3_600
-    end(ledger, step, "done", "completed")
-    change(ledger, JobRow, JobRow.run_id == RUN, ended_at=hour + timedelta(seconds=90))
-    assert progress(ledger).active_s == pytest.approx(90, abs=1)
+    change(engine, JobRow, JobRow.run_id == RUN, accepted_at=hour)
+    assert progress(engine).active_s >= 3_600
+    end(engine, step, "done", "completed")
+    change(engine, JobRow, JobRow.run_id == RUN, ended_at=hour + timedelta(seconds=90))
+    assert progress(engine).active_s == pytest.approx(90, abs=1)
 
 
-def test_jobs_and_steps_are_counted_at_one_moment(ledger):
+def test_jobs_and_steps_are_counted_at_one_moment(engine):
     """Every open job has one open step, also while they end as fast as they can."""
-    steps = open_jobs(ledger, *(ImproveJob(prompt=f"p{n}") for n in range(200)))
+    steps = open_jobs(engine, *(ImproveJob(prompt=f"p{n}") for n in range(200)))
 
     def end_all() -> None:
         for step in steps:
-            end(ledger, step, "done", "completed", input_tokens=1)
+            end(engine, step, "done", "completed", input_tokens=1)
 
     with ThreadPoolExecutor(1) as pool:
         ending = pool.submit(end_all)
         looks = []
         while not ending.done():
-            looks.append(progress(ledger))
+            looks.append(progress(engine))
         ending.result()
     assert len({look.done for look in looks}) > 10, "it looked while they ended"
     for look in looks:
@@ -115,16 +108,16 @@ def test_jobs_and_steps_are_counted_at_one_moment(ledger):
         assert look.steps_done == look.input_tokens == look.done
 
 
-def test_an_unknown_run_and_an_empty_ledger(ledger):
-    with transaction(ledger) as connection:
+def test_an_unknown_run_and_an_empty_ledger(engine):
+    with transaction(engine) as connection:
         assert list_runs(connection) == []
         with pytest.raises(ContractError, match="no run"):
             progress_of(connection, "none")
 
 
-def test_runs_are_listed_newest_first(ledger):
-    open_jobs(ledger, ImproveJob(prompt="p"), run_name="older")
-    open_jobs(ledger, ImproveJob(prompt="p"), ImproveJob(prompt="q"), run_name="newer")
-    with transaction(ledger) as connection:
+def test_runs_are_listed_newest_first(engine):
+    open_jobs(engine, ImproveJob(prompt="p"), run_name="older")
+    open_jobs(engine, ImproveJob(prompt="p"), ImproveJob(prompt="q"), run_name="newer")
+    with transaction(engine) as connection:
         listed = [(r.name, r.submitted, r.open, r.failed) for r in list_runs(connection)]
     assert listed == [("newer", 2, 2, 0), ("older", 1, 1, 0)]

@@ -5,7 +5,7 @@ from uuid import UUID
 import pytest
 from sqlalchemy import Engine, select, update
 
-from schemas.database import open_database, transaction
+from schemas.database import transaction
 from schemas.errors import BrokerError
 from schemas.routing import run_id_of
 from schemas.tables import Run, StepRow
@@ -20,13 +20,6 @@ TWO_MODELS = {
     "models": {name: {"engine": "scripted", "model": "scripted"} for name in ("small", "judge")},
     "roles": {"policy": "small", "critic": "small", "judge": "judge"},
 }
-
-
-@pytest.fixture
-def engine(database_url: str):
-    database = open_database(database_url, pool_size=10)
-    yield database
-    database.dispose()
 
 
 @pytest.fixture

@@ -9,7 +9,6 @@ from redis import Redis
 
 from producer import Client
 from schemas.broker import celery_options
-from schemas.database import open_database
 from schemas.errors import BrokerError, ConfigError, ContractError, LedgerError, ResultTimeout
 from schemas.jobs import ImproveJob, LabelJob
 from schemas.routing import TASK_CANCEL, TASK_CONTROL, TASK_QUERY, TASK_SUBMIT, reply_key
@@ -41,28 +40,21 @@ def worker(settings: Settings, tmp_path):
         yield process
 
 
-@pytest.fixture
-def ledger(database_url):
-    engine = open_database(database_url)
-    yield engine
-    engine.dispose()
-
-
 @pytest.mark.usefixtures("worker")
-def test_confirmed_jobs_are_counted_and_idempotent(client, ledger):
+def test_confirmed_jobs_are_counted_and_idempotent(client, engine):
     first = client.submit_many(JOBS, run="r", config=CONFIG, timeout_s=60)
     again = client.submit_many(JOBS, run="r", config=CONFIG, timeout_s=60)
     assert (first.accepted, first.duplicates) == (700, 0)
     assert (again.accepted, again.duplicates) == (0, 700)
     assert list(first.job_ids()) == list(again.job_ids())
-    assert counted(ledger, "SELECT count(*) FROM job") == 700
+    assert counted(engine, "SELECT count(*) FROM job") == 700
 
 
 @pytest.mark.usefixtures("worker")
-def test_an_unconfirmed_job_has_the_id_it_gets_in_the_ledger(client, ledger):
+def test_an_unconfirmed_job_has_the_id_it_gets_in_the_ledger(client, engine):
     handle = client.submit(JOBS[0], run="r", config=CONFIG)
     assert (handle.confirmed, handle.duplicate) == (False, None)
-    await_true(lambda: counted(ledger, "SELECT count(*) FROM job"), "the job is accepted")
+    await_true(lambda: counted(engine, "SELECT count(*) FROM job"), "the job is accepted")
     assert handle.status() == "queued"
     confirmed = client.submit(JOBS[0], run="r", config=CONFIG, confirm=True)
     assert confirmed.job_id == handle.job_id

@@ -1,6 +1,5 @@
 """Failed jobs on a real ledger: grouped as they failed, opened again, recorded once."""
 
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from uuid import UUID
 
@@ -8,7 +7,7 @@ import pytest
 from sqlalchemy import Engine, select, text
 
 from schemas.control import cancel_run
-from schemas.database import open_database, transaction
+from schemas.database import transaction
 from schemas.errors import Conflict, ContractError, LeaseLost, NotFound
 from schemas.failures import failure_groups, failures_of, retry_failed
 from schemas.histories import fetch_result, iter_results
@@ -28,13 +27,6 @@ from workers.steps import Asking
 RUN = run_id_of("run")
 POOR = ImproveJob(id="poor", prompt="p", response="[[severity:0.9]] a harmful answer")
 PAIR = LabelJob(id="pair", prompt="p", response_a="[[severity:0.1]] a", response_b="b")
-
-
-@pytest.fixture
-def engine(database_url: str) -> Iterator[Engine]:
-    database = open_database(database_url, pool_size=8)
-    yield database
-    database.dispose()
 
 
 @pytest.fixture

@@ -31,19 +31,6 @@ def counts_of(accounting):
 
 
 @pytest.fixture
-def client(settings):
-    with Client(settings=settings) as client:
-        yield client
-
-
-@pytest.fixture
-def ledger(database_url):
-    engine = open_database(database_url)
-    yield engine
-    engine.dispose()
-
-
-@pytest.fixture
 def own_server(server_folder, postgres):
     """A Postgres that a test may kill; the shared one shows that there are programs for it."""
     with postgres_server(server_folder) as server:
@@ -51,9 +38,9 @@ def own_server(server_folder, postgres):
         yield server
 
 
-def test_the_next_batch_is_read_while_one_is_being_recorded(client, ledger):
+def test_the_next_batch_is_read_while_one_is_being_recorded(client, engine):
     client.submit(JOBS[0], run="r", config=CONFIG)
-    with ledger.connect() as connection:
+    with engine.connect() as connection:
         # Whoever adds jobs to the run waits for this; reading must go on.
         connection.execute(text("SELECT FROM run FOR UPDATE"))
 
@@ -65,10 +52,10 @@ def test_the_next_batch_is_read_while_one_is_being_recorded(client, ledger):
         submission = client.submission(run="r", config=None, batch_size=100)
         submission.feed(stream())
     assert (submission.accepted, submission.duplicates) == (299, 1)
-    assert counted(ledger, "SELECT count(*) FROM job") == 300
+    assert counted(engine, "SELECT count(*) FROM job") == 300
 
 
-def test_an_interruption_counts_the_batch_on_its_way(client, ledger):
+def test_an_interruption_counts_the_batch_on_its_way(client, engine):
     def stream():
         yield from JOBS[:250]
         raise KeyboardInterrupt
@@ -79,7 +66,7 @@ def test_an_interruption_counts_the_batch_on_its_way(client, ledger):
     assert submission.accounting() == (
         "250 lines = 200 accepted + 0 duplicate + 0 rejected + 50 not submitted"
     )
-    assert len(list(submission.job_ids())) == counted(ledger, "SELECT count(*) FROM job") == 200
+    assert len(list(submission.job_ids())) == counted(engine, "SELECT count(*) FROM job") == 200
 
 
 @pytest.mark.parametrize(("transport", "most"), [("ledger", 5_000), ("redis", 500)])
@@ -118,10 +105,10 @@ def test_after_an_outage_the_same_submission_is_repeated(own_server, tmp_path):
         now = counts_of(again.accounting())
     assert now["accepted"] + now["duplicate"] == 1_000
     assert was["accepted"] <= now["duplicate"] <= was["accepted"] + was["unconfirmed"]
-    ledger = open_database(own_server.url)
-    assert counted(ledger, "SELECT count(*) FROM job") == 1_000
-    assert counted(ledger, "SELECT count(DISTINCT job_id) FROM step") == 1_000
-    ledger.dispose()
+    engine = open_database(own_server.url)
+    assert counted(engine, "SELECT count(*) FROM job") == 1_000
+    assert counted(engine, "SELECT count(DISTINCT job_id) FROM step") == 1_000
+    engine.dispose()
 
 
 def test_the_command_says_how_to_go_on_after_an_outage(own_server, monkeypatch, tmp_path):
@@ -130,7 +117,7 @@ def test_the_command_says_how_to_go_on_after_an_outage(own_server, monkeypatch, 
     (tmp_path / "run.yaml").write_text(yaml.safe_dump(CONFIG))
     write_prompts(tmp_path / "whole.jsonl", 6_000)
     lines = (tmp_path / "whole.jsonl").read_bytes().splitlines(keepends=True)
-    ledger = open_database(own_server.url)
+    engine = open_database(own_server.url)
     group = click.Group("preceptor", commands=commands)
     submit = ("--config", "run.yaml", "--run", "r")
     os.mkfifo(tmp_path / "pipe.jsonl")
@@ -142,7 +129,7 @@ def test_the_command_says_how_to_go_on_after_an_outage(own_server, monkeypatch, 
             # A reader takes whole blocks from a pipe: what fills the batch may still wait.
             pipe.writelines(lines[5_000:5_500])
             pipe.flush()
-            await_true(lambda: counted(ledger, "SELECT count(*) FROM job"), "a batch is there")
+            await_true(lambda: counted(engine, "SELECT count(*) FROM job"), "a batch is there")
             own_server.kill()
             pipe.writelines(lines[5_500:])
 
@@ -158,11 +145,11 @@ def test_the_command_says_how_to_go_on_after_an_outage(own_server, monkeypatch, 
     own_server.restart()
     whole = CliRunner().invoke(group, ("submit", "whole.jsonl", *submit))
     assert whole.stdout == "run r: 6000 lines = 1000 accepted + 5000 duplicate + 0 rejected\n"
-    ledger.dispose()
+    engine.dispose()
 
 
-def test_jobs_keep_their_place_in_the_stream_whatever_the_batches(client, ledger):
+def test_jobs_keep_their_place_in_the_stream_whatever_the_batches(client, engine):
     client.submit_many([*JOBS, JOBS[3]], run="r", config=CONFIG, batch_size=70)
-    with transaction(ledger) as connection:
+    with transaction(engine) as connection:
         rows = connection.execute(text("SELECT external_id FROM job ORDER BY ordinal"))
         assert list(rows.scalars()) == [job.id for job in JOBS]

@@ -4,7 +4,7 @@ import pytest
 from sqlalchemy import Engine
 
 from schemas.control import pause_run
-from schemas.database import open_database, transaction
+from schemas.database import transaction
 from schemas.routing import run_id_of
 from schemas.settings import Settings
 from tests.integration.dispatching import Dispatching, jobs, run_sql, worker
@@ -12,13 +12,6 @@ from tests.integration.rows import open_jobs
 from workers.ledger import Ledger
 
 SETTINGS = Settings(backlog_factor=3, republish_after_s=60, max_attempts=5)
-
-
-@pytest.fixture
-def engine(database_url: str):
-    database = open_database(database_url, pool_size=10)
-    yield database
-    database.dispose()
 
 
 @pytest.fixture

@@ -19,6 +19,7 @@ from workers.engines.batcher import Batcher
 from workers.engines.computation import Finished, Verb, Work
 
 MAX_ROWS = 3
+SLOW_S = 0.01
 
 
 class Lost(Exception):
@@ -291,6 +292,39 @@ def test_a_lost_device_fails_everybody_and_never_counts_as_progress() -> None:
         with pytest.raises(EngineUnavailable):
             batcher.run([work_of("generate", Ask(2))])
         assert batcher.last_progress_s() == float("inf")
+
+
+class Slow(CountingComputation):
+    """Every operation takes its time, however many works take part."""
+
+    def weigh(self, works: Sequence[Work]) -> list[Distribution]:
+        time.sleep(SLOW_S)
+        return super().weigh(works)
+
+    def admit(self, works: Sequence[Work]) -> Finished:
+        time.sleep(SLOW_S)
+        return super().admit(works)
+
+    def step(self) -> Finished:
+        time.sleep(SLOW_S)
+        return super().step()
+
+
+def test_the_device_s_seconds_are_divided_among_the_works_of_a_batch() -> None:
+    computation = Slow()
+    with batcher_on(computation) as batcher:
+        works = [work_of("generate", Ask(n, steps=3)) for n in range(MAX_ROWS)]
+        works += [work_of("choose", Ask(n), "p") for n in range(2)]
+        answers = batcher.run(works)
+        until(lambda: batcher.snapshot().running == 0)
+        batcher.close()
+        busy_s = batcher.snapshot().busy_s
+    shares = [answer.usage.device_s for answer in answers]
+    assert min(shares) > 0
+    assert computation.most_rows == MAX_ROWS
+    # One weigh, one admission and three steps at the least; were a batch counted once for each of
+    # its rows, the sum would be above the time that passed.
+    assert 5 * SLOW_S <= sum(shares) <= busy_s
 
 
 def test_a_closed_engine_says_so() -> None:

@@ -207,6 +207,15 @@ def test_a_hang_ends_with_its_deadline_and_with_an_abort() -> None:
             future.result(20)
 
 
+@pytest.mark.parametrize("slots", [1, 4])
+def test_simulated_slots_share_the_seconds_of_their_device(slots: int) -> None:
+    engine = engine_with(prefill_tokens_per_s=100_000, slots=slots)
+    requests = [severity_request("Sure."), severity_request("Sure.", "Be honest, always.")]
+    usages = [answer.usage for answer in engine.choose(requests)]
+    needed_s = sum(u.input_tokens - u.cached_tokens for u in usages) / 100_000
+    assert sum(u.device_s for u in usages) == pytest.approx(needed_s / slots)
+
+
 @pytest.mark.parametrize("slots", [1, 3])
 def test_an_abort_ends_the_simulated_time_of_its_owner_only(slots: int) -> None:
     engine = engine_with(decode_tokens_per_s=0.001, slots=slots)

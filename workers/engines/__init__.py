@@ -93,19 +93,26 @@ class ChooseRequest(Prompted):
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """Tokens of one request. ``cached_tokens`` of ``input_tokens`` were computed once for all
-    siblings and not again for this one.
+    """Tokens of one request, and its part of the device's time.
+
+    Attributes:
+        cached_tokens: Those of ``input_tokens`` that were computed once for all siblings and not
+            again for this one.
+        device_s: Seconds that the device worked on it; those of a batch are divided among its
+            rows. Measured, so it makes no two answers different.
     """
 
     input_tokens: int = 0
     output_tokens: int = 0
     cached_tokens: int = 0
+    device_s: float = field(default=0.0, compare=False)
 
     def __add__(self, other: Usage) -> Usage:
         return Usage(
             self.input_tokens + other.input_tokens,
             self.output_tokens + other.output_tokens,
             self.cached_tokens + other.cached_tokens,
+            self.device_s + other.device_s,
         )
 
 

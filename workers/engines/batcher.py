@@ -9,8 +9,10 @@ from __future__ import annotations
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import InvalidStateError
+from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
 from schemas.errors import (
@@ -234,7 +236,8 @@ class Batcher:
 
     def _weigh(self, group: Sequence[Work]) -> None:
         try:
-            answers = self._computation.weigh(group)
+            with _charged(group, [work.tokens for work in group]):
+                answers = self._computation.weigh(group)
         except Exception as error:
             self._isolate(error, group, self._weigh)
         else:
@@ -244,7 +247,8 @@ class Batcher:
 
     def _admit(self, works: Sequence[Work]) -> None:
         try:
-            finished = self._computation.admit(works)
+            with _charged(works, [work.tokens for work in works]):
+                finished = self._computation.admit(works)
         except Exception as error:
             self._isolate(error, works, self._admit)
         else:
@@ -252,8 +256,11 @@ class Batcher:
         self._tick()
 
     def _step(self) -> None:
+        running = self._computation.running()
         try:
-            self._finish_all(self._computation.step())
+            with _charged(running, [1] * len(running)):
+                finished = self._computation.step()
+            self._finish_all(finished)
         except Exception as error:
             self._raise_fatal(error)
             suspects = self._evict_all()
@@ -275,10 +282,11 @@ class Batcher:
     def _run_alone(self, work: Work) -> None:
         """Decode one suspect from its beginning, with nobody beside it."""
         try:
-            finished = self._computation.admit([work])
-            while not finished and not work.is_over:
-                finished = self._computation.step()
-                self._tick()
+            with _charged([work], [1]):
+                finished = self._computation.admit([work])
+                while not finished and not work.is_over:
+                    finished = self._computation.step()
+                    self._tick()
             self._finish_all(finished)
         except Exception as error:
             self._raise_fatal(error)
@@ -299,6 +307,8 @@ class Batcher:
             self._finish(work, generation)
 
     def _finish(self, work: Work, answer: Generation | Distribution | PreceptorError) -> None:
+        if not isinstance(answer, PreceptorError):
+            answer = replace(answer, usage=replace(answer.usage, device_s=work.device_s))
         with self._changed:
             self._in_flight.discard(work)
             if not work.is_over:
@@ -309,6 +319,18 @@ class Batcher:
         with self._changed:
             self._progress_at = time.monotonic()
             self._in_flight.difference_update([w for w in self._in_flight if w.is_over])
+
+
+@contextmanager
+def _charged(works: Sequence[Work], weights: Sequence[float]) -> Iterator[None]:
+    """Divide the seconds of the block among works by weight, also where it fails."""
+    started_s = time.monotonic()
+    try:
+        yield
+    finally:
+        share_s = (time.monotonic() - started_s) / sum(weights)
+        for work, weight in zip(works, weights, strict=True):
+            work.device_s += share_s * weight
 
 
 def _settle(work: Work, answer: Generation | Distribution | PreceptorError) -> bool:

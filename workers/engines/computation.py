@@ -23,6 +23,7 @@ class Work:
         group: Key of the siblings it shares a prefix with, "" for none.
         deadline_at: Monotonic time after which its caller no longer waits, or None.
         owner: Who asks; see ``Prompted``.
+        device_s: Its part of the device's seconds so far.
     """
 
     verb: Verb
@@ -31,6 +32,7 @@ class Work:
     group: str = ""
     deadline_at: float | None = None
     owner: str = ""
+    device_s: float = 0.0
     future: Future[Any] = field(default_factory=Future)
 
     @property

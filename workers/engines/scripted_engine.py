@@ -11,7 +11,7 @@ import re
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 
 from schemas.errors import ConfigError, EngineError, EngineTimeout, PromptTooLong
@@ -135,7 +135,7 @@ class ScriptedEngine:
                     self._meet_fault(call, request)
                 cached = _cached_words(requests)
                 answers = [answer(r, words) for r, words in zip(requests, cached, strict=True)]
-                self._take_time(call, answers)
+                answers = self._take_time(call, answers)
             self._count(answers)
             return answers
         finally:
@@ -190,7 +190,8 @@ class ScriptedEngine:
             self._failed_once.add(seen)
             return True
 
-    def _take_time(self, call: Call, answers: Sequence[Generation | Distribution]) -> None:
+    def _take_time(self, call: Call, answers: Sequence[A]) -> list[A]:
+        """Spend what these answers take; as on a device, the slots share its seconds."""
         speed = self._options.speed
         computed = sum(a.usage.input_tokens - a.usage.cached_tokens for a in answers)
         written = max((answer.usage.output_tokens for answer in answers), default=0)
@@ -199,6 +200,8 @@ class ScriptedEngine:
         limits = [r.deadline_s for r in call.requests if r.deadline_s is not None]
         if needed_s > 0:
             self._time.spend(call, needed_s, min(limits, default=None))
+        share_s = needed_s / speed.slots / max(1, len(answers))
+        return [replace(a, usage=replace(a.usage, device_s=share_s)) for a in answers]
 
     def _count(self, answers: Sequence[Generation | Distribution]) -> None:
         with self._lock:

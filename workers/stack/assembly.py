@@ -21,10 +21,11 @@ from workers.stack.binaries import postgres_programs, valkey_program
 from workers.stack.layout import Choices, Layout
 from workers.stack.places import outside_folder, servers_folder
 from workers.stack.plan import PROGRAMS, SERVERS, TABLES, Part, Plan, Ready
-from workers.stack.postgres import SERVER_ENV, PostgresCluster
 from workers.stack.postgres import START_S as POSTGRES_START_S
 from workers.stack.postgres import STOP_S as POSTGRES_STOP_S
 from workers.stack.postgres import STOP_SIGNAL as POSTGRES_STOP_SIGNAL
+from workers.stack.postgres import PostgresCluster
+from workers.stack.server import SERVER_ENV
 from workers.stack.valkey import START_S as VALKEY_START_S
 from workers.stack.valkey import STOP_S as VALKEY_STOP_S
 from workers.stack.valkey import ValkeyStore

@@ -11,7 +11,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -27,19 +26,13 @@ from workers.stack.places import (
     private_folder,
     servers_folder,
 )
-from workers.stack.processes import (
-    kill_process,
-    spawn_tethered,
-    start_failure,
-    stop_process,
-)
+from workers.stack.server import SERVER_ENV, EmbeddedServer
 
 DATABASE = "preceptor"
 START_S = 60.0
 STOP_S = 30.0
 #: A fast shutdown: sessions are ended, nothing needs recovery at the next start.
 STOP_SIGNAL = signal.SIGINT
-SERVER_ENV = {"PATH": "/usr/bin:/bin", "LC_ALL": "C", "TZ": "UTC"}
 #: Longest path of a unix socket, less the name of the socket itself.
 SOCKET_FOLDER_BYTES = (104 if sys.platform == "darwin" else 107) - len(".s.PGSQL.65535.lock")
 
@@ -148,7 +141,7 @@ class PostgresCluster:
             raise StackError(f"{program} failed in {self.folder}:\n{lines}")
 
 
-class PostgresServer:
+class PostgresServer(EmbeddedServer):
     """A running embedded Postgres.
 
     Attributes:
@@ -156,62 +149,13 @@ class PostgresServer:
             ``postgresql+psycopg://postgres:PASSWORD@127.0.0.1:PORT/preceptor``.
     """
 
+    name = "Postgres"
+    start_s = START_S
+    stop_s = STOP_S
+    stop_signal = STOP_SIGNAL
+
     def __init__(self, cluster: PostgresCluster, log: Path) -> None:
-        self._cluster = cluster
-        self._log = log
-        self._process: subprocess.Popen[bytes] | None = None
-        self.url = cluster.url
-
-    @property
-    def pid(self) -> int:
-        """Process id of the postmaster.
-
-        Raises:
-            StackError: The server is stopped.
-        """
-        if self._process is None:
-            raise StackError("this Postgres is stopped: restart() starts it again")
-        return self._process.pid
-
-    def start(self) -> None:
-        """Start and wait until it answers.
-
-        Raises:
-            StackError: It ended or did not answer in time; carries the log's last lines.
-        """
-        self._cluster.prepare()
-        process = spawn_tethered(
-            self._cluster.argv,
-            log=self._log,
-            account=self._cluster.account,
-            death_signal=STOP_SIGNAL,
-            env=SERVER_ENV,
-            cwd=self._cluster.folder,
-        )
-        self._process = process
-        deadline = time.monotonic() + START_S
-        while (problem := connection_problem(self.url)) is not None:
-            if process.poll() is not None or time.monotonic() > deadline:
-                self.kill()
-                raise start_failure("Postgres", self._log, problem)
-            time.sleep(0.02)
-
-    def stop(self) -> None:
-        """Fast shutdown; does nothing when stopped."""
-        process, self._process = self._process, None
-        if process:
-            stop_process(process, STOP_SIGNAL, STOP_S)
-
-    def kill(self) -> None:
-        """SIGKILL, as a crash would, and wait until its sessions are gone too."""
-        process, self._process = self._process, None
-        if process:
-            kill_process(process)
-
-    def restart(self) -> None:
-        """Stop where it runs, start again on the same port with the same data."""
-        self.stop()
-        self.start()
+        super().__init__(cluster, log, connection_problem)
 
 
 @contextmanager

@@ -8,14 +8,11 @@ from __future__ import annotations
 
 import secrets
 import signal
-import subprocess
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from schemas.errors import StackError
 from workers.stack.accounts import Account, server_account
 from workers.stack.binaries import valkey_program
 from workers.stack.places import (
@@ -25,8 +22,7 @@ from workers.stack.places import (
     private_folder,
     servers_folder,
 )
-from workers.stack.postgres import SERVER_ENV
-from workers.stack.processes import kill_process, spawn_tethered, start_failure, stop_process
+from workers.stack.server import EmbeddedServer
 
 START_S = 30.0
 STOP_S = 20.0
@@ -81,69 +77,20 @@ class ValkeyStore:
         private_file(self.folder / "valkey.conf", content, self.account)
 
 
-class ValkeyServer:
+class ValkeyServer(EmbeddedServer):
     """A running embedded Valkey.
 
     Attributes:
         url: Its address, ``redis://:PASSWORD@127.0.0.1:PORT/0``.
     """
 
+    name = "Valkey"
+    start_s = START_S
+    stop_s = STOP_S
+    stop_signal = STOP_SIGNAL
+
     def __init__(self, store: ValkeyStore, log: Path) -> None:
-        self._store = store
-        self._log = log
-        self._process: subprocess.Popen[bytes] | None = None
-        self.url = store.url
-
-    @property
-    def pid(self) -> int:
-        """Process id.
-
-        Raises:
-            StackError: The server is stopped.
-        """
-        if self._process is None:
-            raise StackError("this Valkey is stopped: restart() starts it again")
-        return self._process.pid
-
-    def start(self) -> None:
-        """Start and wait until it answers.
-
-        Raises:
-            StackError: It ended or did not answer in time; carries the log's last lines.
-        """
-        self._store.prepare()
-        process = spawn_tethered(
-            self._store.argv,
-            log=self._log,
-            account=self._store.account,
-            death_signal=STOP_SIGNAL,
-            env=SERVER_ENV,
-            cwd=self._store.folder,
-        )
-        self._process = process
-        deadline = time.monotonic() + START_S
-        while (problem := ping_problem(self.url)) is not None:
-            if process.poll() is not None or time.monotonic() > deadline:
-                self.kill()
-                raise start_failure("Valkey", self._log, problem)
-            time.sleep(0.02)
-
-    def stop(self) -> None:
-        """Write everything out and end; does nothing when stopped."""
-        process, self._process = self._process, None
-        if process:
-            stop_process(process, STOP_SIGNAL, STOP_S)
-
-    def kill(self) -> None:
-        """SIGKILL, as a crash would."""
-        process, self._process = self._process, None
-        if process:
-            kill_process(process)
-
-    def restart(self) -> None:
-        """Stop where it runs, start again on the same port with what was kept."""
-        self.stop()
-        self.start()
+        super().__init__(store, log, ping_problem)
 
 
 @contextmanager

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
 from hashlib import sha256
 from typing import Any
@@ -33,7 +32,6 @@ class Asking:
         self.step = step
         self.owner = str(step.id)
         self.usage = Usage()
-        self.engine_s = 0.0
         self._versions: dict[str, None] = {}
 
     def seed(self, *parts: object) -> int:
@@ -68,9 +66,8 @@ class Asking:
             )
             for prompt, seed in zip(prompts, seeds, strict=True)
         ]
-        started = time.monotonic()
         answers = self.engine.generate(requests) if requests else []
-        self._count(prompts, [answer.usage for answer in answers], started)
+        self._count(prompts, [answer.usage for answer in answers])
         return answers
 
     def choose(self, prompts: Sequence[Rendered], choices: tuple[str, ...]) -> list[Distribution]:
@@ -85,13 +82,11 @@ class Asking:
             )
             for prompt in prompts
         ]
-        started = time.monotonic()
         answers = self.engine.choose(requests)
-        self._count(prompts, [answer.usage for answer in answers], started)
+        self._count(prompts, [answer.usage for answer in answers])
         return answers
 
-    def _count(self, prompts: Sequence[Rendered], usages: Sequence[Usage], started: float) -> None:
-        self.engine_s += time.monotonic() - started
+    def _count(self, prompts: Sequence[Rendered], usages: Sequence[Usage]) -> None:
         self._versions.update(dict.fromkeys(prompt.prompt_version for prompt in prompts))
         for usage in usages:
             self.usage += usage
@@ -108,7 +103,7 @@ class Asking:
             "input_tokens": usage.input_tokens,
             "output_tokens": usage.output_tokens,
             "cached_tokens": usage.cached_tokens,
-            "engine_s": self.engine_s,
+            "engine_s": usage.device_s,
             "cost_usd": (
                 usage.input_tokens * model.input_usd_per_1k_tokens
                 + usage.output_tokens * model.output_usd_per_1k_tokens
