@@ -14,7 +14,7 @@ from schemas.broker import celery_options, named_queue
 from schemas.errors import BrokerError
 from schemas.routing import TASK_STEP
 from schemas.settings import Settings, load_settings
-from workers.acknowledgements import outlive_connections
+from workers.redis_transport import correct_transport
 
 
 def build_app(settings: Settings) -> Celery:
@@ -23,7 +23,7 @@ def build_app(settings: Settings) -> Celery:
     Raises:
         ConfigError: No broker is known.
     """
-    outlive_connections()
+    correct_transport()
     application = Celery("preceptor", set_as_current=True)
     application.conf.update(celery_options(settings))
     return application

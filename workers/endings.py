@@ -237,4 +237,11 @@ def _close_steps(connection: Connection, ended: Sequence[Ending]) -> None:
     closed = connection.execute(CLOSE_STEPS, {"rows": json.dumps(values)}).all()
     for row in closed:
         if row.state == "failed":
-            add_to_tally(connection, row.id, row.run_id, row.kind, failed=True, measures={})
+            add_to_tally(
+                connection.exec_driver_sql,
+                row.id,
+                row.run_id,
+                row.kind,
+                failed=True,
+                measures={},
+            )

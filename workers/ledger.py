@@ -143,7 +143,7 @@ class Ledger:
                 message = open_next(pipeline, step, decision, publish=standing.publishes)
             # Last, because steps of the same run wait for its row.
             add_to_tally(
-                pipeline.connection,
+                pipeline.send,
                 step.id,
                 step.run_id,
                 step.kind,

@@ -24,14 +24,9 @@ REFUSALS = (psycopg.DataError, psycopg.IntegrityError)
 
 
 class Pipeline:
-    """An open transaction.
+    """An open transaction."""
 
-    Attributes:
-        connection: The same transaction for SQLAlchemy: for statements that return no rows.
-    """
-
-    def __init__(self, connection: Connection, driver: psycopg.Connection[Any]) -> None:
-        self.connection = connection
+    def __init__(self, driver: psycopg.Connection[Any]) -> None:
         self._driver = driver
 
     def send(self, statement: str, values: Mapping[str, Any]) -> Cursor[DictRow]:
@@ -59,7 +54,7 @@ def pipelined(engine: Engine) -> Iterator[Pipeline]:
         with engine.connect() as connection:
             driver = _driver_of(connection)
             with _in_our_hands(driver), driver.pipeline():
-                pipeline = Pipeline(connection, driver)
+                pipeline = Pipeline(driver)
                 pipeline.send("BEGIN", {})
                 yield pipeline
                 pipeline.send("COMMIT", {})

@@ -6,11 +6,9 @@ shards: ``schemas.progress`` for the status, ``workers.backlog`` for budgets.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 from uuid import UUID
-
-from sqlalchemy import Connection, text
 
 #: Rows a run's sums of one kind are spread over: commits of different steps rarely meet.
 SHARDS = 16
@@ -19,10 +17,10 @@ SUMMED = ("input_tokens", "output_tokens", "cached_tokens", "engine_s", "cost_us
 
 _SUMS = ("steps_done", "steps_failed", *SUMMED)
 
-#: As text: every step sends it, and to build it anew each time costs more than to run it.
-_ADD = text(
+#: For the driver itself: every step sends it, and any layer between costs more than to run it.
+_ADD = (
     f"INSERT INTO tally (run_id, shard, kind, {', '.join(_SUMS)})"
-    f" VALUES (:run_id, :shard, :kind, {', '.join(f':{name}' for name in _SUMS)})"
+    f" VALUES (%(run_id)s, %(shard)s, %(kind)s, {', '.join(f'%({name})s' for name in _SUMS)})"
     " ON CONFLICT (run_id, shard, kind) DO UPDATE SET "
     + ", ".join(f"{name} = tally.{name} + excluded.{name}" for name in _SUMS)
 )
@@ -34,7 +32,7 @@ def shard_of(step_id: UUID) -> int:
 
 
 def add_to_tally(
-    connection: Connection,
+    send: Callable[[str, dict[str, Any]], object],
     step_id: UUID,
     run_id: UUID,
     kind: str,
@@ -48,7 +46,8 @@ def add_to_tally(
     commit, and other steps of the run wait for it.
 
     Args:
-        connection: Inside the transaction that ends the step.
+        send: Sends a driver's statement in the transaction that ends the step: ``Pipeline.send``
+            or a connection's ``exec_driver_sql``.
         step_id: The ended step; decides the shard.
         run_id: Its run.
         kind: Its kind: respond, critique, revise or label.
@@ -59,4 +58,4 @@ def add_to_tally(
     used = {name: measures.get(name, 0) for name in SUMMED}
     counted = {"steps_done": int(not failed), "steps_failed": int(failed)}
     row = {"run_id": run_id, "shard": shard_of(step_id), "kind": kind}
-    connection.execute(_ADD, {**row, **counted, **used})
+    send(_ADD, {**row, **counted, **used})

@@ -46,7 +46,9 @@ def set_run(engine: Engine, **values: object) -> None:
 
 def spend(engine: Engine, step_id, **measures: float) -> None:
     with transaction(engine) as connection:
-        add_to_tally(connection, step_id, RUN, "critique", failed=False, measures=measures)
+        add_to_tally(
+            connection.exec_driver_sql, step_id, RUN, "critique", failed=False, measures=measures
+        )
 
 
 def endings_of(engine: Engine) -> set[tuple]:

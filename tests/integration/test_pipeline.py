@@ -28,7 +28,7 @@ def test_answers_can_be_had_before_and_after_the_commit(engine):
     with pipelined(engine) as pipeline:
         pipeline.send(ADD, {"id": 1, "body": "a"})
         seen = pipeline.send("SELECT count(*) AS n FROM note", {}).fetchone()
-        pipeline.connection.execute(text("INSERT INTO note VALUES (2, 'b')"))
+        pipeline.send("INSERT INTO note VALUES (2, 'b')", {})
         later = pipeline.send("SELECT body FROM note WHERE id = %(id)s", {"id": 2})
     assert seen == {"n": 1}
     assert later.fetchone() == {"body": "b"}

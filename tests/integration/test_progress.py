@@ -43,7 +43,9 @@ def end(engine, step_id, state, reason, *, code=None, **measures):
             .where(JobRow.id == step.job_id)
             .values(state=state, stop_reason=reason, error_code=code, ended_at=func.now())
         )
-        add_to_tally(connection, step_id, RUN, step.kind, failed=failed, measures=measures)
+        add_to_tally(
+            connection.exec_driver_sql, step_id, RUN, step.kind, failed=failed, measures=measures
+        )
 
 
 def test_each_job_is_counted_once_by_state_stage_and_reason(engine):

@@ -39,7 +39,8 @@ def step(number: int) -> UUID:
 
 def add(engine: Engine, number: int, kind: str = "critique", *, failed: bool = False, **used):
     with transaction(engine) as connection:
-        add_to_tally(connection, step(number), RUN, kind, failed=failed, measures=used)
+        send = connection.exec_driver_sql
+        add_to_tally(send, step(number), RUN, kind, failed=failed, measures=used)
 
 
 def sums(engine: Engine, *names: str) -> tuple:
@@ -70,10 +71,10 @@ def test_commits_of_other_steps_do_not_wait_for_one_that_is_slow(engine):
         next(step(n) for n in range(99) if shard_of(step(n)) != shard_of(step(0))),
     )
     with transaction(engine) as holding:
-        add_to_tally(holding, slow, RUN, "label", failed=False, measures=USED)
+        add_to_tally(holding.exec_driver_sql, slow, RUN, "label", failed=False, measures=USED)
         with transaction(engine) as free:
             free.exec_driver_sql("SET LOCAL lock_timeout = '2s'")
-            add_to_tally(free, other, RUN, "label", failed=False, measures=USED)
+            add_to_tally(free.exec_driver_sql, other, RUN, "label", failed=False, measures=USED)
 
 
 def test_failures_are_counted_apart_and_by_kind(engine):
@@ -88,6 +89,8 @@ def test_failures_are_counted_apart_and_by_kind(engine):
 
 def test_a_rolled_back_step_leaves_no_trace(engine):
     with engine.connect() as connection:
-        add_to_tally(connection, step(1), RUN, "revise", failed=False, measures=USED)
+        add_to_tally(
+            connection.exec_driver_sql, step(1), RUN, "revise", failed=False, measures=USED
+        )
         connection.rollback()
     assert sums(engine, "steps_done") == (None,)
