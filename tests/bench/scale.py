@@ -103,16 +103,24 @@ def start(system: System, workers: int, threads: int, count: int) -> None:
 
 
 def calibrate(stage: Stage) -> float:
-    """The decode rate at which one worker's slots do ``STEPS_PER_S`` of these steps."""
+    """The decode rate at which one of a worker's slots does one of these steps a second."""
     with stage.system("pilot", {}, **DEFAULTS) as system:
         start(system, 1, SLOTS, 4_000)
         window = watch(system, 5.0)
         system.command("cancel", "run")
-    return window.engine_s(1.0) / window.steps * STEPS_PER_S / SLOTS
+    return window.engine_s(1.0) / window.steps
 
 
-def measure_fleet(stage: Stage, workers: int, decode_tokens_per_s: float, seconds: float) -> Window:
-    """Throughput of ``workers`` simulated GPUs, and a line of the first table."""
+def measure_fleet(
+    stage: Stage, workers: int, steps_per_s: float, step_rate: float, seconds: float
+) -> Window:
+    """Throughput of ``workers`` simulated GPUs, and a line of the first table.
+
+    Args:
+        steps_per_s: Steps a second of one GPU.
+        step_rate: What ``calibrate`` found.
+    """
+    decode_tokens_per_s = step_rate * steps_per_s / SLOTS
     speed = {
         "options": {
             "slots": SLOTS,
@@ -120,8 +128,13 @@ def measure_fleet(stage: Stage, workers: int, decode_tokens_per_s: float, second
             "prefill_tokens_per_s": PREFILL_FACTOR * decode_tokens_per_s,
         }
     }
-    with _fresh(stage, f"fleet-{workers}", speed) as system:
-        start(system, workers, int(SLOTS * THREADS_PER_SLOT), int(40 * workers * seconds))
+    with _fresh(stage, f"fleet-{workers}-{steps_per_s:g}", speed) as system:
+        start(
+            system,
+            workers,
+            int(SLOTS * THREADS_PER_SLOT),
+            int(1.6 * workers * steps_per_s * seconds),
+        )
         stack = [p.pid for p in system.processes] + [stage.postgres_pid, stage.valkey_pid]
         used = cpu_s(stack)
         window = watch(system, seconds)
@@ -129,8 +142,8 @@ def measure_fleet(stage: Stage, workers: int, decode_tokens_per_s: float, second
     capacity_s = workers * SLOTS * window.seconds
     share = window.engine_s(decode_tokens_per_s) / capacity_s
     print(
-        f"| {workers} | {workers * STEPS_PER_S:.0f} | {window.steps_per_s:.1f} | {share:.1%}"
-        f" | {window.step_s:.2f} | {cores:.2f} |",
+        f"| {workers} x {steps_per_s:g} | {workers * steps_per_s:.0f} | {window.steps_per_s:.1f}"
+        f" | {share:.1%} | {window.step_s:.2f} | {cores:.2f} |",
         flush=True,
     )
     return window
@@ -177,16 +190,18 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Run the benchmark."""
     parser = argparse.ArgumentParser(prog="python -m tests.bench.scale", description=__doc__)
     parser.add_argument("--workers", type=int, nargs="*", default=[1, 2, 4, 8])
+    parser.add_argument("--steps-per-s", type=float, default=STEPS_PER_S, help="of one worker")
     parser.add_argument("--ceiling", type=int, nargs="*", default=[1, 2, 3])
     parser.add_argument("--seconds", type=float, default=20.0, help="length of each window")
     chosen = parser.parse_args(argv)
     with open_stage() as stage:
         rate = calibrate(stage)
-        print(f"simulated GPU: {SLOTS} slots, {rate:.1f} tokens/s a slot, {STEPS_PER_S} steps/s\n")
+        speed = chosen.steps_per_s
+        print(f"simulated GPU: {SLOTS} slots, {rate * speed / SLOTS:.1f} tokens/s a slot\n")
         print("| workers | ideal steps/s | steps/s | slots in use | step s | cores used |")
         print("|--:|--:|--:|--:|--:|--:|", flush=True)
         for workers in chosen.workers:
-            measure_fleet(stage, workers, rate, chosen.seconds)
+            measure_fleet(stage, workers, speed, rate, chosen.seconds)
         print("\ninfinite engine speed, CPU ms a step:\n")
         print("| workers | steps/s | workers ms | Postgres ms | Valkey ms | dispatcher ms |")
         print("|--:|--:|--:|--:|--:|--:|", flush=True)
