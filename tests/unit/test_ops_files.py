@@ -129,7 +129,7 @@ def test_servers_are_those_the_tests_run_against():
 def test_every_long_running_service_is_watched_and_restarted():
     names = each_service(wanted=is_long_running)
     assert set(names) == {
-        "redis", "postgres", "dispatcher", "intake", "worker-cpu", "worker-gpu", "flower",
+        "redis", "postgres", "dispatcher", "intake", "serve", "worker-cpu", "worker-gpu", "flower",
     }  # fmt: skip
     for name in names:
         assert SERVICES[name]["healthcheck"]["test"][0] in ("CMD", "CMD-SHELL"), name
