@@ -215,7 +215,7 @@ def show(demo: Demo) -> None:
     for part in (outcome_table(results), phase_table(demo.phases), work_table(results)):
         demo.console.print(part)
         demo.console.print()
-    demo.console.print("Engine seconds of steps that share a batch each count all of it.")
+    demo.console.print("Engine seconds of a batch are divided among the steps that shared it.")
     if demo.progress is not None:
         demo.console.print(Text(speed_line(demo.progress)))
     demo.console.print(Text(f"\n{JUDGEMENT}\n", style="yellow"))
