@@ -61,14 +61,14 @@ def test_killed_worker_is_started_again_and_sigterm_ends_all_in_good_order(open_
     system.start("dispatcher")
     fleet = start_fleet(system, "--workers", "2")
     first, second = members_of(fleet)
-    system.submit(jobs(16))
+    system.submit(jobs(40))
     wait_for(lambda: system.progress().running > 0, "work is in flight")
     first.kill()
     wait_for(lambda: len(members_of(fleet)) == 2, "a new one is started")
     assert second in members_of(fleet), "its neighbour goes on"
     assert {r.state for r in system.finish().values()} == {"done"}
     assert rows_are_unique(system)
-    system.submit(jobs(16), run="again", name="again.jsonl")
+    system.submit(jobs(400), run="again", name="again.jsonl")
     wait_for(lambda: system.progress("again").running > 0, "work is in flight")
     members = members_of(fleet)
     assert system.drain(fleet) == 0

@@ -46,7 +46,7 @@ def rows_are_unique(system: System) -> bool:
 def test_sigterm_gives_everything_back_at_once(open_system):
     system = open_system(SLOW)
     (worker,) = system.start_all()
-    system.submit(jobs(12))
+    system.submit(jobs(40))
     wait_for(lambda: system.progress().running > 0, "work is in flight")
     assert system.drain(worker) == 0
     with system.database.connect() as connection:
