@@ -6,7 +6,6 @@ exactly once as done, failed or cancelled. Nothing here talks to Redis.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import lru_cache
@@ -20,7 +19,7 @@ from schemas.config import RunConfig
 from schemas.constitution import Constitution
 from schemas.errors import ContractError
 from schemas.job_check import run_constitution
-from schemas.job_copy import NewJob, copy_new, job_line, place_columns, step_line
+from schemas.job_copy import NewJob, job_line, place_columns, step_line
 from schemas.jobs import AnyJob, ImproveJob, canonical_content, key_of_content, payload_json
 from schemas.routing import ROLE_OF, StepKind, job_id_of, model_queue, run_id_of, step_id_of
 from schemas.tables import Run
@@ -36,15 +35,6 @@ class OpenRun:
     constitution: Constitution
     config_digest: str
     constitution_digest: str
-
-
-@dataclass(frozen=True, slots=True)
-class Acceptance:
-    """What became of a batch of jobs: ids in the batch's order, and which were new."""
-
-    job_ids: tuple[UUID, ...]
-    accepted: int
-    duplicates: int
 
 
 def described_run(name: str, config: RunConfig) -> OpenRun:
@@ -129,27 +119,6 @@ def _run_row(run: OpenRun) -> dict[str, Any]:
         # The database's clock, which also decides when it has passed.
         "deadline_at": deadline_s and func.now() + timedelta(seconds=deadline_s),
     }
-
-
-def accept_jobs(
-    connection: Connection, run: OpenRun, jobs: Sequence[tuple[int, AnyJob]]
-) -> Acceptance:
-    """Record jobs and their first steps; a job that is there already is left alone.
-
-    Args:
-        connection: Inside a transaction, which the caller commits.
-        run: The run they join.
-        jobs: Pairs of ordinal (position in the source) and job; of equal jobs the first counts.
-
-    Raises:
-        LedgerError: The server is away or refused the rows.
-    """
-    offered = [new_job(run, ordinal, job) for ordinal, job in jobs]
-    rows: dict[UUID, NewJob] = {}
-    for one in offered:
-        rows.setdefault(one.id, one)
-    new = copy_new(connection, rows) if rows else 0
-    return Acceptance(tuple(one.id for one in offered), new, len(offered) - new)
 
 
 def new_job(run: OpenRun, ordinal: int, job: AnyJob) -> NewJob:

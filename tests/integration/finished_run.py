@@ -11,7 +11,7 @@ from uuid import UUID, uuid5
 
 from sqlalchemy import Connection, Engine, insert, update
 
-from schemas.acceptance import accept_jobs, open_run, step_values
+from schemas.acceptance import open_run, step_values
 from schemas.config import RunConfig
 from schemas.database import transaction
 from schemas.jobs import ImproveJob, LabelJob
@@ -19,6 +19,7 @@ from schemas.progress import fetch_progress
 from schemas.results import RunProgress
 from schemas.routing import run_id_of
 from schemas.tables import JobRow, Judgement, Preference, Revision, StepRow
+from tests.integration.rows import accept_jobs
 
 RUN = "finished"
 HOSTILE = "<script>alert('x')</script> & \"quoted\" \u202eright to left"

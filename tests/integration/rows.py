@@ -1,13 +1,16 @@
 """Rows and outcomes for tests of the ledger, written through the real acceptance code."""
 
+from collections.abc import Iterable
 from uuid import UUID, uuid5
 
-from sqlalchemy import Engine, select
+from sqlalchemy import Connection, Engine, select
 
-from schemas.acceptance import accept_jobs, open_run
+from schemas.acceptance import OpenRun, open_run
+from schemas.admission import Admission, Entry
 from schemas.config import RunConfig
 from schemas.database import transaction
 from schemas.jobs import AnyJob
+from schemas.messages import SubmitReply
 from schemas.tables import StepRow
 from workers.parsing import response_digest
 from workers.policy import CritiqueRecord, Finding, RevisionRecord, weight_of
@@ -20,6 +23,14 @@ def scripted_config(**changes) -> RunConfig:
         "roles": {"policy": "small", "critic": "small", "judge": "small"},
     }
     return RunConfig.model_validate(content | changes)
+
+
+def accept_jobs(connection: Connection, run: OpenRun, entries: Iterable[Entry]) -> SubmitReply:
+    """Record a batch in the open transaction, as every door does."""
+    admission = Admission(run)
+    for entry in entries:
+        admission.add(entry)
+    return admission.record(connection)
 
 
 def open_jobs(

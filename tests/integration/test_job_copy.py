@@ -5,11 +5,13 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 from sqlalchemy import Engine, text
 
-from schemas.acceptance import accept_jobs, open_run
+from schemas.acceptance import new_job, open_run
 from schemas.config import parse_config
 from schemas.database import transaction
 from schemas.errors import LedgerError, LedgerRefused
+from schemas.job_copy import copy_new
 from schemas.jobs import CritiqueJob, GivenCritique, ImproveJob, LabelJob, ReviseJob, parse_job
+from schemas.messages import SubmitReply
 from tests.integration.submitting import CONFIG, await_true, counted
 
 RUN = parse_config(CONFIG, where="")
@@ -26,6 +28,14 @@ ODD = [
     "naïve ünïcode 日本語 😀 \u2028 \ufeff \x7f \x85 \x01",
     "\u0131 \U0010ffff \ufffd",
 ]
+
+
+def accept_jobs(connection, run, jobs) -> SubmitReply:
+    """Copy jobs as they are: whether their principles fit the run is asked before."""
+    offered = [new_job(run, ordinal, job) for ordinal, job in jobs]
+    accepted = copy_new(connection, {new.id: new for new in reversed(offered)}) if offered else 0
+    ids = tuple(new.id for new in offered)
+    return SubmitReply(job_ids=ids, accepted=accepted, duplicates=len(ids) - accepted)
 
 
 def accept(engine: Engine, jobs):

@@ -9,7 +9,7 @@ from psycopg import OperationalError
 from sqlalchemy import Engine, func, select, text, update
 from sqlalchemy.exc import IntegrityError
 
-from schemas.acceptance import accept_jobs, open_run
+from schemas.acceptance import open_run
 from schemas.config import RunConfig
 from schemas.database import check_revision, open_database, transaction
 from schemas.errors import ContractError, LeaseLost, LedgerError, LedgerRefused, OutputError
@@ -18,7 +18,13 @@ from schemas.policy import StopReason
 from schemas.routing import step_id_of
 from schemas.tables import JobRow, Judgement, Run, StepRow, Tally
 from tests.acceptance.system import wait_for
-from tests.integration.rows import critique_outcome, open_jobs, revision_outcome, scripted_config
+from tests.integration.rows import (
+    accept_jobs,
+    critique_outcome,
+    open_jobs,
+    revision_outcome,
+    scripted_config,
+)
 from workers.ledger import Ledger
 from workers.policy import NextStep, Stop
 from workers.step_records import ClaimedStep, StepOutcome

@@ -33,6 +33,13 @@ class NulEngine(ScriptedEngine):
         return [Generation(answer.text + "\x00", "stop") for answer in super().generate(requests)]
 
 
+class SurprisingEngine(ScriptedEngine):
+    """Raises what nobody foresaw."""
+
+    def generate(self, requests: list[GenerateRequest]) -> list[Generation]:
+        raise ZeroDivisionError("division by zero")
+
+
 def slow_engine() -> ScriptedEngine:
     return ScriptedEngine("scripted", ScriptedOptions(speed=Speed(prefill_tokens_per_s=0.01)))
 
@@ -155,6 +162,15 @@ def test_outcome_that_the_ledger_refuses_fails_the_job_with_the_reason(database)
     assert (step.state, step.attempt) == ("failed", 1)
     with transaction(database) as connection:
         assert connection.execute(select(Revision)).all() == []
+
+
+def test_an_exception_that_nobody_foresaw_has_a_code_of_its_own(database):
+    (step_id,) = open_jobs(database, UNWRITTEN)
+    with running(database, SurprisingEngine("scripted")) as start:
+        start(step_id).join(20)
+    step = one(database, StepRow)
+    assert (step.state, step.attempt, step.error_code) == ("queued", 1, "unexpected_error")
+    assert step.error == "ZeroDivisionError: division by zero"
 
 
 def test_worker_that_drains_gives_its_step_back_without_an_attempt(database):
