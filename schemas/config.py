@@ -100,7 +100,8 @@ class Sampling(Contract):
 
 class SamplingConfig(Contract):
     """Sampling for each kind of text; ``retry_temperature`` is the least temperature of a second
-    try, which greedy decoding would only repeat.
+    try, which greedy decoding would only repeat. The deadline of ``critique`` holds for severities
+    too, that of ``reasoning`` for preferences.
     """
 
     respond: Sampling = Sampling(max_tokens=256, temperature=0.7)

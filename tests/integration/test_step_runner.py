@@ -14,7 +14,7 @@ from schemas.jobs import ImproveJob
 from schemas.routing import run_id_of
 from schemas.tables import JobRow, Revision, Run, StepRow
 from tests.acceptance.system import wait_for
-from tests.integration.rows import open_jobs
+from tests.integration.rows import open_jobs, scripted_config
 from workers.engines import GenerateRequest, Generation
 from workers.engines.scripted_engine import ScriptedEngine, ScriptedOptions, Speed
 from workers.leases import Heartbeat
@@ -171,6 +171,15 @@ def test_an_exception_that_nobody_foresaw_has_a_code_of_its_own(database):
     step = one(database, StepRow)
     assert (step.state, step.attempt, step.error_code) == ("queued", 1, "unexpected_error")
     assert step.error == "ZeroDivisionError: division by zero"
+
+
+def test_a_severity_that_passes_its_deadline_is_asked_again_later(database):
+    config = scripted_config(sampling={"critique": {"deadline_s": 0.05}})
+    (step_id,) = open_jobs(database, WRITTEN, config=config)
+    with running(database, slow_engine()) as start:
+        start(step_id).join(20)
+    step = one(database, StepRow)
+    assert (step.state, step.attempt, step.error_code) == ("queued", 1, "engine_timeout")
 
 
 def test_worker_that_drains_gives_its_step_back_without_an_attempt(database):

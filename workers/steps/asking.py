@@ -70,13 +70,16 @@ class Asking:
         self._count(prompts, [answer.usage for answer in answers])
         return answers
 
-    def choose(self, prompts: Sequence[Rendered], choices: tuple[str, ...]) -> list[Distribution]:
+    def choose(
+        self, prompts: Sequence[Rendered], choices: tuple[str, ...], deadline_s: float | None
+    ) -> list[Distribution]:
         """Weigh the same choices after each prompt, all in one call."""
         requests = [
             ChooseRequest(
                 messages=prompt.messages,
                 assistant_prefix=prompt.assistant_prefix,
                 shared_prefix_chars=prompt.shared_prefix_chars,
+                deadline_s=deadline_s,
                 owner=self.owner,
                 choices=choices,
             )

@@ -89,7 +89,7 @@ def _severities(
         text = written[principle.name].text if principle.name in written else None
         asked = principle if rubrics else principle.model_copy(update={"rubric": None})
         prompts.append(render_severity(step.job.turns, response, asked, text))
-    return asking.choose(prompts, SEVERITY_CHOICES)
+    return asking.choose(prompts, SEVERITY_CHOICES, step.config.sampling.critique.deadline_s)
 
 
 def severity_of(distribution: Distribution, max_outside_mass: float) -> float | None:

@@ -71,7 +71,8 @@ def label(step: ClaimedStep, asking: Asking) -> StepOutcome:
         render_preference(step.job.turns, first, second, pair.criterion, reason)
         for (first, second), reason in zip(_orders(pair), reasons or (None, None), strict=True)
     ]
-    distributions = asking.choose(prompts, PREFERENCE_CHOICES)
+    deadline_s = step.config.sampling.reasoning.deadline_s
+    distributions = asking.choose(prompts, PREFERENCE_CHOICES, deadline_s)
     made = derive_label(
         distributions,
         step.config.labeler,
