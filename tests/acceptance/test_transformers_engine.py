@@ -195,6 +195,34 @@ def test_choices_equal_plain_log_probabilities(plain: Any) -> None:
     assert kept.probabilities == pytest.approx(answers[1].probabilities, abs=1e-4)
 
 
+def test_half_precision_loads_and_agrees_with_plain_log_probabilities(folder: Path) -> None:
+    """Tolerance in bfloat16: 0.05, its logits being that coarse; float32 sees the order."""
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    half = AutoModelForCausalLM.from_pretrained(str(folder), dtype=torch.bfloat16).eval()
+    plain = half, AutoTokenizer.from_pretrained(str(folder))
+    engine = new_engine(dtype="bfloat16")
+    try:
+        answer = engine.choose(siblings())[1]
+    finally:
+        engine.close()
+    prompt = prompt_ids(plain, REVIEW + RULES[1], "Severity:")
+    expected = [
+        plain_probability(
+            plain, prompt, continuation_ids(plain, REVIEW + RULES[1], "Severity:", choice)
+        )
+        for choice in SEVERITIES
+    ]
+    assert masses(answer) == pytest.approx(expected, abs=0.05)
+
+
+def test_strangers_share_what_their_prompts_begin_with(engine: Engine, plain: Any) -> None:
+    texts = [REVIEW.replace("lock", word) + RULES[0] for word in ("safe", "door", "fight")]
+    answers = engine.generate([GenerateRequest(user(text), max_tokens=8) for text in texts])
+    assert [answer.text for answer in answers] == [plain_completion(plain, t, 8) for t in texts]
+    assert all(answer.usage.cached_tokens >= 16 for answer in answers[1:])
+
+
 def test_longer_choices_are_scored_token_by_token(engine: Engine, plain: Any) -> None:
     choices = (" quite harmless", " a serious matter", " no")
     for rule, answer in zip(RULES, engine.choose(siblings("It is", choices)), strict=True):

@@ -33,6 +33,7 @@ class Ask:
     number: int
     steps: int = 1
     fails_in: str = ""
+    is_wide: bool = False
 
 
 class Turnstile:
@@ -67,8 +68,15 @@ class CountingComputation:
         self.groups.append([work.group for work in works])
         return [Distribution((work.payload.number, 0.0), 0.0, Usage(1)) for work in works]
 
-    def admissible(self, works: Sequence[Work]) -> int:
-        return min(len(works), MAX_ROWS - len(self._rows))
+    def fitting(self, works: Sequence[Work]) -> list[Work]:
+        """A wide request wants the batch to itself."""
+        fitting: list[Work] = []
+        for work in works:
+            beside = len(self._rows) + len(fitting)
+            wide = work.payload.is_wide or any(w.payload.is_wide for w in (*self._rows, *fitting))
+            if beside == 0 or (beside < MAX_ROWS and not wide):
+                fitting.append(work)
+        return fitting
 
     def admit(self, works: Sequence[Work]) -> Finished:
         self._fail("admit", works)
@@ -147,6 +155,7 @@ calls = st.lists(
             st.integers(0, 6),
             st.sampled_from(["", "p", "q"]),
             st.sampled_from(["", "", "", "", "weigh", "admit", "step"]),
+            st.booleans(),
         ),
         min_size=1,
         max_size=4,
@@ -169,12 +178,12 @@ def test_each_request_gets_its_own_answer_and_only_calls_with_a_bad_one_fail(dra
     with batcher_on(computation) as batcher, ThreadPoolExecutor(6) as threads:
         futures = []
         for call in drawn:
-            asks = [Ask(next(numbers), steps, fails) for _, steps, _, fails in call]
+            asks = [Ask(next(numbers), steps, fails, wide) for _, steps, _, fails, wide in call]
             works = [
                 work_of(verb, ask, group)
-                for ask, (verb, _, group, _) in zip(asks, call, strict=True)
+                for ask, (verb, _, group, *_) in zip(asks, call, strict=True)
             ]
-            is_bad = any(_is_bad(verb, steps, fails) for verb, steps, _, fails in call)
+            is_bad = any(_is_bad(verb, steps, fails) for verb, steps, _, fails, _ in call)
             futures.append((threads.submit(batcher.run, works), asks, is_bad))
         for future, asks, is_bad in futures:
             if is_bad:
@@ -193,6 +202,17 @@ def test_a_short_completion_overtakes_a_long_one_and_its_place_is_taken() -> Non
         steps = [50, 1, 1, 1, 1, 1]
         batcher.run([work_of("generate", Ask(i, n)) for i, n in enumerate(steps)])
     assert computation.finished_order == [1, 2, 3, 4, 5, 0]
+
+
+def test_a_wide_request_lets_narrow_ones_pass_but_not_for_ever() -> None:
+    computation = CountingComputation()
+    with batcher_on(computation) as batcher:
+        first, wide = Ask(0, steps=4), Ask(1, steps=1, is_wide=True)
+        narrow = [Ask(number, steps=1) for number in range(2, 40)]
+        batcher.run([work_of("generate", ask) for ask in (first, wide, *narrow)])
+    place = computation.finished_order.index(1)
+    assert 2 <= place <= 1 + 2 * MAX_ROWS
+    assert sorted(computation.finished_order) == list(range(40))
 
 
 def test_siblings_are_weighed_together_and_strangers_are_not_mixed_in() -> None:

@@ -10,29 +10,28 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import InvalidStateError
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
-from schemas.errors import (
-    EngineAborted,
-    EngineError,
-    EngineTimeout,
-    EngineUnavailable,
-    PreceptorError,
-)
+from schemas.errors import EngineError, EngineUnavailable, PreceptorError
 from workers.engines import Distribution, Generation, Snapshot
 from workers.engines.computation import Computation, Finished, Verb, Work
 from workers.engines.counters import Counters
+from workers.engines.outcomes import described, settle, too_late, translated, withdrawn
+
+# A work that does not fit lets so many batches' worth of younger ones pass.
+_PASSED_OVER_BATCHES = 2
+_GROUPS_BEFORE_A_THIN_STEP = 4
 
 
 class Batcher:
     """Serve any number of calling threads from one engine thread.
 
-    Between two decode steps the thread answers one group of ``choose`` works and admits waiting
-    ``generate`` works, oldest first, while the budget lasts: a finished row leaves at once and a
-    new one takes its place, so that short completions never wait for long ones.
+    Between two decode steps the thread answers a group of ``choose`` works, or some where few
+    rows run, and admits waiting ``generate`` works, oldest first, while the budget lasts: a
+    finished row leaves at once and a new one takes its place, so that short completions never
+    wait for long ones. A long work that does not fit now lets shorter ones pass, a bounded number.
     """
 
     def __init__(
@@ -48,7 +47,7 @@ class Batcher:
 
         Args:
             computation: The model.
-            max_rows: Most rows of one step, for the counters.
+            max_rows: Most rows of one step.
             max_weigh_tokens: Most prompt tokens of one ``weigh`` call (one work always goes).
             max_admit_tokens: Most tokens admitted between two steps (one work always goes), so
                 that running rows are not held up by a long queue of prompts.
@@ -57,6 +56,8 @@ class Batcher:
         self._computation = computation
         self._max_weigh_tokens = max_weigh_tokens
         self._max_admit_tokens = max_admit_tokens
+        self._max_rows = max_rows
+        self._max_passed_over = _PASSED_OVER_BATCHES * max_rows
         self._counters = Counters(max_rows)
         self._changed = threading.Condition()
         self._waiting: dict[Verb, deque[Work]] = {"choose": deque(), "generate": deque()}
@@ -91,11 +92,11 @@ class Batcher:
             return 0
         with self._changed:
             theirs = [w for w in self._in_flight if w.owner == owner and not w.is_over]
-        return sum(_settle(work, _withdrawn(reason)) for work in theirs)
+        return sum(settle(work.future, withdrawn(reason)) for work in theirs)
 
     def abort_all(self, reason: str) -> None:
         """End everything in flight with EngineAborted and refuse what comes later."""
-        self._refuse(lambda: _withdrawn(reason))
+        self._refuse(lambda: withdrawn(reason))
 
     def last_progress_s(self) -> float:
         """Seconds since the last finished step; 0 when idle, infinity when broken."""
@@ -135,7 +136,7 @@ class Batcher:
         try:
             return work.future.result(None if remaining_s is None else max(0.0, remaining_s))
         except TimeoutError as error:
-            raise _too_late() from error
+            raise too_late() from error
 
     def _refuse(self, refusal: Callable[[], EngineError]) -> None:
         with self._changed:
@@ -145,7 +146,7 @@ class Batcher:
             in_flight, self._in_flight = self._in_flight, set()
             self._changed.notify_all()
         for work in in_flight:
-            _settle(work, refusal())
+            settle(work.future, refusal())
 
     def _run(self) -> None:
         try:
@@ -162,7 +163,7 @@ class Batcher:
         """Nothing can be computed any more: say so to every caller, now and later."""
         with self._changed:
             self._broken = True
-        message = f"the engine stopped and the worker has to restart: {_described(error)}"
+        message = f"the engine stopped and the worker has to restart: {described(error)}"
         self._refuse(lambda: EngineUnavailable(message))
 
     def _await_work(self) -> bool:
@@ -178,7 +179,9 @@ class Batcher:
         """One round: drop what nobody waits for, one choose group, admissions, one step."""
         self._end_late()
         self._computation.evict([w for w in self._computation.running() if w.is_over])
-        if group := self._take_group():
+        for _ in range(self._groups_to_weigh()):
+            if not (group := self._take_group()):
+                break
             self._weigh(group)
         if admitted := self._take_admissions():
             self._admit(admitted)
@@ -187,13 +190,18 @@ class Batcher:
             self._step()
         self._tick()
 
+    def _groups_to_weigh(self) -> int:
+        """Few rows make an expensive step: what is weighed first may bring more of them."""
+        is_thin = 2 * len(self._computation.running()) < self._max_rows
+        return _GROUPS_BEFORE_A_THIN_STEP if is_thin else 1
+
     def _end_late(self) -> None:
         """End what passed its deadline: its caller may still be waiting for a sibling of it."""
         now_s = time.monotonic()
         with self._changed:
             late = [work for work in self._in_flight if work.is_late(now_s)]
         for work in late:
-            _settle(work, _too_late())
+            settle(work.future, too_late())
 
     def _take_group(self) -> list[Work]:
         """The oldest choose work and the siblings that wait with it."""
@@ -213,18 +221,37 @@ class Batcher:
             return group
 
     def _take_admissions(self) -> list[Work]:
-        """The oldest generate works that fit; strictly in order, so that none starves."""
+        """Generate works that fit, oldest first; a long one is passed over, but not for ever."""
         with self._changed:
             queue = self._drop_over("generate")
-            leading: list[Work] = []
+            candidates: list[Work] = []
             tokens = 0
             for work in queue:
                 tokens += work.tokens
-                if leading and tokens > self._max_admit_tokens:
+                if candidates and tokens > self._max_admit_tokens:
                     break
-                leading.append(work)
-            count = self._computation.admissible(leading) if leading else 0
-            return [queue.popleft() for _ in range(count)]
+                candidates.append(work)
+            fitting = self._computation.fitting(candidates) if candidates else []
+            admitted = self._without_overtaking(candidates, fitting)
+            taken = set(admitted)
+            self._waiting["generate"] = deque(work for work in queue if work not in taken)
+            return admitted
+
+    def _without_overtaking(self, candidates: list[Work], fitting: list[Work]) -> list[Work]:
+        """What may be admitted: once enough have passed the oldest that does not fit, no more.
+
+        The batch then runs empty until it fits.
+        """
+        chosen = set(fitting)
+        oldest = next((work for work in candidates if work not in chosen), None)
+        if oldest is None:
+            return fitting
+        elder = candidates[: candidates.index(oldest)]
+        passing = len(fitting) - len(elder)
+        if oldest.passed_over + passing > self._max_passed_over:
+            return elder
+        oldest.passed_over += passing
+        return fitting
 
     def _drop_over(self, verb: Verb) -> deque[Work]:
         queue = self._waiting[verb]
@@ -274,7 +301,7 @@ class Batcher:
         """After a failed batch: try each work by itself; a work that fails alone is the culprit."""
         self._raise_fatal(error)
         if len(works) == 1:
-            self._finish(works[0], _translated(error))
+            self._finish(works[0], translated(error))
             return
         for work in works:
             again([work])
@@ -290,7 +317,7 @@ class Batcher:
             self._finish_all(finished)
         except Exception as error:
             self._raise_fatal(error)
-            self._finish(work, _translated(error))
+            self._finish(work, translated(error))
         self._evict_all()
 
     def _evict_all(self) -> list[Work]:
@@ -313,7 +340,7 @@ class Batcher:
             self._in_flight.discard(work)
             if not work.is_over:
                 self._counters.finished(answer)
-        _settle(work, answer)
+        settle(work.future, answer)
 
     def _tick(self) -> None:
         with self._changed:
@@ -331,39 +358,3 @@ def _charged(works: Sequence[Work], weights: Sequence[float]) -> Iterator[None]:
         share_s = (time.monotonic() - started_s) / sum(weights)
         for work, weight in zip(works, weights, strict=True):
             work.device_s += share_s * weight
-
-
-def _settle(work: Work, answer: Generation | Distribution | PreceptorError) -> bool:
-    """Hand over an answer; False where the work was over before."""
-    try:
-        if isinstance(answer, PreceptorError):
-            work.future.set_exception(answer)
-        else:
-            work.future.set_result(answer)
-    except InvalidStateError:
-        # Its caller gave up, or an abort or its deadline came first.
-        return False
-    return True
-
-
-def _withdrawn(reason: str) -> EngineAborted:
-    return EngineAborted(f"the engine withdrew its requests: {reason}")
-
-
-def _too_late() -> EngineTimeout:
-    return EngineTimeout(
-        "the engine did not answer before the request's deadline; allow more time or smaller "
-        "batches"
-    )
-
-
-def _translated(error: Exception) -> PreceptorError:
-    if isinstance(error, PreceptorError):
-        return error
-    failure = EngineError(f"the engine failed on this request alone: {_described(error)}")
-    failure.__cause__ = error
-    return failure
-
-
-def _described(error: Exception) -> str:
-    return f"{type(error).__name__}: {error}"

@@ -1,75 +1,45 @@
-"""From token probabilities to the distribution over a closed list of choices."""
+"""From token log-probabilities to the distribution over a closed list of choices."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 
 from workers.engines import Distribution, Usage
-from workers.engines.packing import Segment
+from workers.engines.masses import normalised
 from workers.engines.tokenising import TokenisedChoose
 
 
-def choose_segments(payload: TokenisedChoose, shared_tokens: int, root: int) -> list[Segment]:
-    """What has to be computed: the prompt's end, and the beginnings of choices longer than a token.
-
-    Args:
-        payload: The tokenised request.
-        shared_tokens: Leading prompt tokens that are computed already.
-        root: Index the first of these segments will have among all segments of the pass.
-    """
-    branches = [
-        Segment(choice[:-1], parent=root, wanted=len(choice) - 1)
-        for choice in payload.choices
-        if len(choice) > 1
-    ]
-    return [Segment(payload.prompt.tokens[shared_tokens:]), *branches]
+def branches(payload: TokenisedChoose) -> tuple[tuple[int, ...], ...]:
+    """What has to be computed beyond the prompt: choices longer than a token, but their last."""
+    return tuple(choice[:-1] for choice in payload.choices if len(choice) > 1)
 
 
 def distribution(
-    payload: TokenisedChoose, scores: Iterator[Tensor], cached_tokens: int
+    payload: TokenisedChoose, scores: Sequence[Tensor], cached_tokens: int
 ) -> Distribution:
-    """Read one request's answer off the scores of its segments, in the order they were packed.
+    """Read one request's answer off the scores of its prompt's end and of its branches.
 
-    A choice's probability is the product over its tokens. Where one choice begins another, the
-    shorter one's excludes the longer one's, so that all masses are disjoint.
+    A choice's probability is the product over its tokens.
 
     Args:
         payload: The tokenised request.
-        scores: Log-probabilities per segment; exactly this request's segments are taken from it.
+        scores: Log-probabilities after the prompt ``[1, vocabulary]``, then of each branch.
         cached_tokens: Prompt tokens that were not computed for this request.
     """
-    root = next(scores)[-1]
+    root, later = scores[0][-1], iter(scores[1:])
     logs = [
-        float(root[choice[0]]) + (_continued(next(scores), choice[1:]) if len(choice) > 1 else 0.0)
+        float(root[choice[0]]) + (_continued(next(later), choice[1:]) if len(choice) > 1 else 0.0)
         for choice in payload.choices
     ]
-    masses = _disjoint(payload.choices, torch.tensor(logs, dtype=torch.float64).exp().tolist())
-    total = sum(masses)
-    # All masses may underflow together; their logarithms still tell them apart.
-    normal = (
-        [mass / total for mass in masses]
-        if total > 0
-        else torch.tensor(logs, dtype=torch.float64).softmax(dim=-1).tolist()
-    )
+    probabilities, outside_mass = normalised(payload.choices, logs)
     scored = sum(len(choice) - 1 for choice in payload.choices)
     usage = Usage(len(payload.prompt.tokens) + scored, 0, cached_tokens)
-    return Distribution(tuple(normal), min(1.0, max(0.0, 1.0 - total)), usage)
+    return Distribution(probabilities, outside_mass, usage)
 
 
 def _continued(scores: Tensor, tokens: Sequence[int]) -> float:
     index = torch.tensor(tokens, device=scores.device)[:, None]
     return float(scores.gather(1, index).sum())
-
-
-def _disjoint(choices: Sequence[tuple[int, ...]], masses: Sequence[float]) -> list[float]:
-    def longer(choice: tuple[int, ...]) -> float:
-        return sum(
-            mass
-            for other, mass in zip(choices, masses, strict=True)
-            if len(other) > len(choice) and other[: len(choice)] == choice
-        )
-
-    return [max(0.0, mass - longer(choice)) for choice, mass in zip(choices, masses, strict=True)]

@@ -24,6 +24,7 @@ class Work:
         deadline_at: Monotonic time after which its caller no longer waits, or None.
         owner: Who asks; see ``Prompted``.
         device_s: Its part of the device's seconds so far.
+        passed_over: Younger works that were admitted before it.
     """
 
     verb: Verb
@@ -33,6 +34,7 @@ class Work:
     deadline_at: float | None = None
     owner: str = ""
     device_s: float = 0.0
+    passed_over: int = 0
     future: Future[Any] = field(default_factory=Future)
 
     @property
@@ -59,8 +61,8 @@ class Computation(Protocol):
         """Answer ``choose`` works of one group, in order."""
         ...
 
-    def admissible(self, works: Sequence[Work]) -> int:
-        """How many of the leading works fit beside the running ones; at least one when idle."""
+    def fitting(self, works: Sequence[Work]) -> list[Work]:
+        """Those that fit beside the running ones together, in order; the first one when idle."""
         ...
 
     def admit(self, works: Sequence[Work]) -> Finished:

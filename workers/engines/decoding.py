@@ -11,14 +11,13 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from workers.engines import Distribution, FinishReason, Generation, Usage
-from workers.engines.choosing import choose_segments, distribution
+from workers.engines.choosing import branches, distribution
 from workers.engines.computation import Finished, Work
 from workers.engines.kv_cache import LayerStates, SlotCache
-from workers.engines.packing import Packed, Prefiller, Segment
-from workers.engines.prefixes import Prefixes, Shared
+from workers.engines.packing import Prefiller
+from workers.engines.prefixes import Asked, Computed, SharedPrefill
 from workers.engines.sampling import Sampler, draw_tokens
 from workers.engines.tokenising import TokenisedChoose, TokenisedGenerate, Tokeniser
 
@@ -75,9 +74,12 @@ class TorchComputation:
         self._threads = threads
         self._device: torch.device = model.device
         layers = int(model.config.get_text_config().num_hidden_layers)
-        self._prefiller = Prefiller(model, layers, self._device)
         self._slots = SlotCache(layers, self._device)
-        self._prefixes = Prefixes(self._prefiller, limits.kept_tokens)
+        self._prefill = SharedPrefill(
+            Prefiller(model, layers, self._device),
+            pass_tokens=limits.pack_tokens,
+            kept_tokens=limits.kept_tokens,
+        )
         self._rows: list[Row] = []
 
     def start(self) -> None:
@@ -96,46 +98,47 @@ class TorchComputation:
     def close(self) -> None:
         """Free the model and all its tensors."""
         self._rows.clear()
-        self._prefixes.clear()
-        self._model = self._prefiller = self._slots = None  # type: ignore[assignment]
+        self._prefill.clear()
+        self._model = self._prefill = self._slots = None  # type: ignore[assignment]
 
     @torch.inference_mode()
     def weigh(self, works: Sequence[Work]) -> list[Distribution]:
-        """Weigh the choices of one group: its prefix once, then all its ends packed together."""
+        """Weigh choices: each shared prefix once, then all ends packed together."""
         payloads: list[TokenisedChoose] = [work.payload for work in works]
-        shared = self._prefixes.shared(works[0].group, [p.prompt for p in payloads])
-        lengths = [len(payload.prompt.tokens) - shared.tokens for payload in payloads]
-        answers: list[Distribution] = []
-        for pack in _packs(lengths, self._limits.pack_tokens):
-            segments: list[Segment] = []
-            for i in pack:
-                segments += choose_segments(payloads[i], shared.tokens, root=len(segments))
-            scores = iter(self._prefiller.run(shared.prefix, segments).log_probabilities)
-            answers += [distribution(payloads[i], scores, shared.cached_tokens(i)) for i in pack]
-        return answers
+        asked = [
+            Asked(payload.prompt, work.group, branches(payload))
+            for work, payload in zip(works, payloads, strict=True)
+        ]
+        return [
+            distribution(payload, computed.scores, computed.cached_tokens)
+            for payload, computed in zip(payloads, self._prefill.run(asked), strict=True)
+        ]
 
-    def admissible(self, works: Sequence[Work]) -> int:
-        """How many of the leading works fit beside the running rows in the rectangle."""
+    def fitting(self, works: Sequence[Work]) -> list[Work]:
+        """Those that fit beside the running rows in the rectangle of rows and longest row."""
         rows = len(self._rows)
         longest = max((row.work.tokens for row in self._rows), default=0)
-        count = 0
+        fitting: list[Work] = []
         for work in works:
-            rows, longest = rows + 1, max(longest, work.tokens)
-            if rows > 1 and (rows > self._limits.rows or rows * longest > self._limits.tokens):
-                break
-            count += 1
-        return count
+            columns = max(longest, work.tokens)
+            full = rows + 1 > self._limits.rows or (rows + 1) * columns > self._limits.tokens
+            if rows and full:
+                continue
+            rows, longest = rows + 1, columns
+            fitting.append(work)
+        return fitting
 
     @torch.inference_mode()
     def admit(self, works: Sequence[Work]) -> Finished:
         """Prefill and join; slots change only once everything is computed."""
-        joining = [joined for group in _by_group(works) for joined in self._prefill(group)]
-        scores = torch.stack([joined.scores for joined in joining])
-        rows = [joined.row for joined in joining]
+        asked = [Asked(work.payload.prompt, work.group) for work in works]
+        prefilled = self._prefill.run(asked)
+        scores = torch.stack([computed.scores[0][-1] for computed in prefilled])
+        rows = [self._row(work, computed) for work, computed in zip(works, prefilled, strict=True)]
         first = draw_tokens(scores, [row.sampler for row in rows])
-        self._make_room(works, joining[0].suffix)
-        for joined in joining:
-            self._join(joined)
+        self._make_room(works, prefilled[0].states[-1])
+        for row, computed in zip(rows, prefilled, strict=True):
+            self._join(row, computed)
         self._append(rows, first)
         return self._harvest()
 
@@ -172,18 +175,11 @@ class TorchComputation:
             self._slots.move(len(self._rows), slot, last.filled)
             self._rows[slot] = last
 
-    def _prefill(self, works: Sequence[Work]) -> list[_Joining]:
-        prompts = [work.payload.prompt for work in works]
-        shared = self._prefixes.shared(works[0].group, prompts)
-        ends = [prompt.tokens[shared.tokens :] for prompt in prompts]
-        joining: list[_Joining] = []
-        for pack in _packs([len(end) for end in ends], self._limits.pack_tokens):
-            packed = self._prefiller.run(shared.prefix, [Segment(ends[i]) for i in pack])
-            joining += [
-                _Joining.of(works[i], shared, shared.cached_tokens(i), packed, place)
-                for place, i in enumerate(pack)
-            ]
-        return joining
+    def _row(self, work: Work, computed: Computed) -> Row:
+        payload: TokenisedGenerate = work.payload
+        request = payload.request
+        sampler = Sampler.seeded(request.temperature, request.top_p, request.seed, self._device)
+        return Row(work, computed.cached_tokens, sampler, filled=len(payload.prompt.tokens))
 
     def _make_room(self, works: Sequence[Work], like: Sequence[LayerStates]) -> None:
         used = len(self._rows)
@@ -194,12 +190,12 @@ class TorchComputation:
         kept = (used, max((row.filled for row in self._rows), default=0))
         self._slots.reserve(max(len(everyone), doubled), columns, like, kept)
 
-    def _join(self, joined: _Joining) -> None:
-        slot = len(self._rows)
-        if joined.shared.prefix is not None:
-            self._slots.write(slot, 0, joined.shared.prefix.states)
-        self._slots.write(slot, joined.shared.tokens, joined.suffix)
-        self._rows.append(joined.row)
+    def _join(self, row: Row, computed: Computed) -> None:
+        column = 0
+        for states in computed.states:
+            self._slots.write(len(self._rows), column, states)
+            column += states[0][0].shape[-2]
+        self._rows.append(row)
 
     def _append(self, rows: Sequence[Row], tokens: Sequence[int]) -> None:
         for row, token in zip(rows, tokens, strict=True):
@@ -240,46 +236,3 @@ class TorchComputation:
         reach = max(len(stop.encode()) for stop in stops) + 4
         tail = self._tokeniser.completion_text(row.payload.prompt.tokens, row.written[-reach:])
         return any(stop in tail for stop in stops)
-
-
-@dataclass(frozen=True, slots=True)
-class _Joining:
-    """A prefilled sequence about to take a slot."""
-
-    row: Row
-    shared: Shared
-    suffix: tuple[LayerStates, ...]
-    scores: Tensor
-
-    @classmethod
-    def of(
-        cls, work: Work, shared: Shared, cached_tokens: int, packed: Packed, place: int
-    ) -> _Joining:
-        payload: TokenisedGenerate = work.payload
-        request = payload.request
-        sampler = Sampler.seeded(
-            request.temperature, request.top_p, request.seed, packed.log_probabilities[place].device
-        )
-        row = Row(work, cached_tokens, sampler, filled=len(payload.prompt.tokens))
-        return cls(row, shared, packed.states[place], packed.log_probabilities[place][-1])
-
-
-def _by_group(works: Sequence[Work]) -> list[list[Work]]:
-    """Works by group in order of first appearance; those without a group stay together."""
-    groups: dict[str, list[Work]] = {}
-    for work in works:
-        groups.setdefault(work.group, []).append(work)
-    return list(groups.values())
-
-
-def _packs(lengths: Sequence[int], limit: int) -> list[list[int]]:
-    """Indices in order, cut where the next would pass ``limit`` tokens in one pack."""
-    packs: list[list[int]] = []
-    tokens = 0
-    for index, length in enumerate(lengths):
-        if not packs or tokens + length > limit:
-            packs.append([])
-            tokens = 0
-        packs[-1].append(index)
-        tokens += length
-    return packs

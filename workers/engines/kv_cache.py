@@ -56,28 +56,30 @@ class _Layer(CacheLayerMixin):  # type: ignore[misc]
 
 
 class _PackedLayer(_Layer):
-    """Attends to an optional prefix and the new tokens, and keeps the new tokens only."""
+    """Attends to known prefixes and the new tokens, and keeps the new tokens only."""
 
-    def __init__(self, prefix: LayerStates | None) -> None:
+    def __init__(self, prefixes: Sequence[LayerStates]) -> None:
         super().__init__()
-        self._prefix = prefix
+        self._prefixes = prefixes
 
     def update(self, keys: Tensor, values: Tensor, *_: Any, **__: Any) -> LayerStates:
         self.keys, self.values = keys, values
-        if self._prefix is None:
+        if not self._prefixes:
             return keys, values
         return (
-            torch.cat((self._prefix[0], keys), dim=-2),
-            torch.cat((self._prefix[1], values), dim=-2),
+            torch.cat((*(known for known, _ in self._prefixes), keys), dim=-2),
+            torch.cat((*(known for _, known in self._prefixes), values), dim=-2),
         )
 
 
 class PackedCache(Cache):  # type: ignore[misc]
     """Cache of one prefill whose sequences lie one behind the other in a single row."""
 
-    def __init__(self, layers: int, prefix: Prefix | None) -> None:
-        states = prefix.states if prefix else [None] * layers
-        super().__init__(layers=[_PackedLayer(pair) for pair in states])
+    def __init__(self, layers: int, prefixes: Sequence[Prefix]) -> None:
+        known = zip(*(prefix.states for prefix in prefixes), strict=True)
+        super().__init__(
+            layers=[_PackedLayer(pairs) for pairs in (known if prefixes else [()] * layers)]
+        )
 
     def states(self) -> tuple[LayerStates, ...]:
         """Keys and values of the new tokens, per layer."""
@@ -168,20 +170,27 @@ class PrefixStore:
     def __init__(self, max_tokens: int) -> None:
         self._max_tokens = max_tokens
         self._tokens = 0
-        self._kept: OrderedDict[str, Prefix] = OrderedDict()
+        self._kept: OrderedDict[tuple[int, ...], Prefix] = OrderedDict()
 
-    def get(self, key: str) -> Prefix | None:
-        """The prefix kept under ``key``, now the most recently used; None where there is none."""
-        if key in self._kept:
-            self._kept.move_to_end(key)
-        return self._kept.get(key)
+    def longest(self, tokens: tuple[int, ...], least: int) -> Prefix | None:
+        """The longest known beginning of ``tokens``, at least ``least`` long, as views."""
+        best, length = None, least - 1
+        for key in self._kept:
+            # A prefix that is no better than the best so far is not worth measuring.
+            if key[: length + 1] == tokens[: length + 1] and len(key) > length < len(tokens):
+                best, length = key, _common(key, tokens)
+        if best is None:
+            return None
+        self._kept.move_to_end(best)
+        return self._kept[best].cropped(length)
 
-    def put(self, key: str, prefix: Prefix) -> None:
-        """Keep a prefix, at the cost of the least recently used ones."""
-        self._forget(key)
+    def put(self, prefix: Prefix) -> None:
+        """Keep a prefix, at the cost of the least recently used ones and of its own beginnings."""
+        for key in [key for key in self._kept if prefix.tokens[: len(key)] == key]:
+            self._forget(key)
         if len(prefix.tokens) > self._max_tokens:
             return
-        self._kept[key] = prefix
+        self._kept[prefix.tokens] = prefix
         self._tokens += len(prefix.tokens)
         while self._tokens > self._max_tokens:
             self._forget(next(iter(self._kept)))
@@ -191,9 +200,20 @@ class PrefixStore:
         self._kept.clear()
         self._tokens = 0
 
-    def _forget(self, key: str) -> None:
-        if key in self._kept:
-            self._tokens -= len(self._kept.pop(key).tokens)
+    def _forget(self, key: tuple[int, ...]) -> None:
+        self._tokens -= len(self._kept.pop(key).tokens)
+
+
+def _common(one: tuple[int, ...], other: tuple[int, ...]) -> int:
+    """Length of the common beginning: halving compares whole slices, which is fast."""
+    low, high = 0, min(len(one), len(other))
+    while low < high:
+        middle = (low + high + 1) // 2
+        if one[low:middle] == other[low:middle]:
+            low = middle
+        else:
+            high = middle - 1
+    return low
 
 
 def _grown(

@@ -1,19 +1,20 @@
 """Prefill: many token sequences in one forward pass, each seeing only its own ancestors.
 
 Sequences lie behind each other in a single row. A segment may continue another one (its parent)
-and all may continue one shared prefix, which is therefore computed once and never copied.
+or a prefix whose keys and values are known, which is therefore never computed again.
 This room runs the model's forward; it samples nothing and knows no request.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from workers.engines.attention import Layout, Stretch, laid_out
 from workers.engines.kv_cache import LayerStates, PackedCache, Prefix
 
 
@@ -23,13 +24,14 @@ class Segment:
 
     Attributes:
         tokens: One or more token ids.
-        parent: Index of the segment this one continues, an earlier one in the list; None where it
-            continues the shared prefix, or begins at position 0 without one.
+        parent: Index of the segment this one continues, an earlier one in the list.
+        prefix: Index of the known prefix it continues; without either it begins at position 0.
         wanted: How many of its last tokens need logits.
     """
 
     tokens: Sequence[int]
     parent: int | None = None
+    prefix: int | None = None
     wanted: int = 1
 
 
@@ -39,7 +41,7 @@ class Packed:
 
     Attributes:
         log_probabilities: Per segment ``[wanted, vocabulary]``, float32.
-        states: Per segment, per layer: keys and values of its tokens.
+        states: Per segment, per layer: keys and values of its tokens, as views.
     """
 
     log_probabilities: list[Tensor]
@@ -54,100 +56,82 @@ class Prefiller:
         self._layers = layers
         self._device = device
 
-    def prefix(self, tokens: Sequence[int]) -> Prefix:
-        """Compute a prefix by itself, for keeping."""
-        states = self.run(None, [Segment(tokens, wanted=1)]).states[0]
-        # Own memory: a view would keep the whole forward's tensors alive.
-        kept = tuple((k.contiguous().clone(), v.contiguous().clone()) for k, v in states)
-        return Prefix(tuple(tokens), kept)
-
-    def run(self, prefix: Prefix | None, segments: Sequence[Segment]) -> Packed:
+    def run(self, prefixes: Sequence[Prefix], segments: Sequence[Segment]) -> Packed:
         """Compute all segments in one forward pass."""
-        layout = _Layout.of(segments, len(prefix.tokens) if prefix else 0, self._device)
-        cache = PackedCache(self._layers, prefix)
-        output = self._model(
-            input_ids=layout.tokens,
-            position_ids=layout.positions,
-            attention_mask=layout.mask,
-            cache=cache,
-            use_cache=True,
-            logits_to_keep=layout.wanted,
-        )
+        plan = _Plan.of(prefixes, segments, self._device)
+        cache = PackedCache(self._layers, prefixes)
+        with laid_out(plan.layout):
+            output = self._model(
+                input_ids=plan.tokens,
+                position_ids=plan.positions,
+                attention_mask=plan.no_mask,
+                cache=cache,
+                use_cache=True,
+                logits_to_keep=plan.wanted,
+            )
         scores = output.logits[0].float().log_softmax(dim=-1)
         return Packed(
             list(scores.split([segment.wanted for segment in segments])),
-            [_sliced(cache.states(), start, end) for start, end in layout.spans],
+            [_sliced(cache.states(), s.start, s.start + s.length) for s in plan.stretches],
         )
 
 
 @dataclass(frozen=True, slots=True)
-class _Layout:
+class _Plan:
     tokens: Tensor
     positions: Tensor
-    mask: Tensor | None
+    no_mask: Tensor | None
+    layout: Layout | None
     wanted: Tensor
-    spans: list[tuple[int, int]]
+    stretches: list[Stretch]
 
     @classmethod
-    def of(cls, segments: Sequence[Segment], prefix_tokens: int, device: torch.device) -> _Layout:
-        spans = list(_spans(segments))
-        starts = _start_positions(segments, prefix_tokens)
+    def of(
+        cls, prefixes: Sequence[Prefix], segments: Sequence[Segment], device: torch.device
+    ) -> _Plan:
+        stretches = _stretches(prefixes, segments)
         positions = [
-            start + offset
-            for start, segment in zip(starts, segments, strict=True)
-            for offset in range(len(segment.tokens))
+            len(stretch.ancestors) + offset
+            for stretch in stretches
+            for offset in range(stretch.length)
         ]
         wanted = [
-            i
-            for (_, end), segment in zip(spans, segments, strict=True)
-            for i in range(end - segment.wanted, end)
+            place
+            for stretch, segment in zip(stretches, segments, strict=True)
+            for place in range(
+                stretch.start + stretch.length - segment.wanted, stretch.start + stretch.length
+            )
         ]
-        row = torch.tensor(positions, device=device)
+        # One sequence by itself is plain causal attention, which has a kernel of its own.
+        plain = len(segments) == 1 and not prefixes
         return cls(
             tokens=torch.tensor([[t for s in segments for t in s.tokens]], device=device),
-            positions=row[None],
-            mask=_mask(segments, row, prefix_tokens),
+            positions=torch.tensor([positions], device=device),
+            # The blocks bring masks of their own; this keeps transformers from making one.
+            no_mask=None if plain else torch.ones((1, 1, 1, 1), dtype=torch.bool, device=device),
+            layout=None if plain else Layout.of(stretches, device),
             wanted=torch.tensor(wanted, device=device),
-            spans=spans,
+            stretches=stretches,
         )
 
 
-def _spans(segments: Sequence[Segment]) -> Iterator[tuple[int, int]]:
+def _stretches(prefixes: Sequence[Prefix], segments: Sequence[Segment]) -> list[Stretch]:
+    known: list[tuple[int, ...]] = []
+    before = 0
+    for prefix in prefixes:
+        known.append(tuple(range(before, before + len(prefix.tokens))))
+        before += len(prefix.tokens)
+    stretches: list[Stretch] = []
     start = 0
     for segment in segments:
-        yield start, start + len(segment.tokens)
-        start += len(segment.tokens)
-
-
-def _start_positions(segments: Sequence[Segment], prefix_tokens: int) -> list[int]:
-    starts: list[int] = []
-    for segment in segments:
-        if segment.parent is None:
-            starts.append(prefix_tokens)
-        else:
-            starts.append(starts[segment.parent] + len(segments[segment.parent].tokens))
-    return starts
-
-
-def _mask(segments: Sequence[Segment], positions: Tensor, prefix_tokens: int) -> Tensor | None:
-    """``[1, 1, new, prefix + new]``, True where a token may look; None for plain causal."""
-    if len(segments) == 1 and not prefix_tokens:
-        return None
-    device = positions.device
-    lengths = torch.tensor([len(segment.tokens) for segment in segments], device=device)
-    owner = torch.arange(len(segments), device=device).repeat_interleave(lengths)
-    related = _ancestry(segments).to(device)[owner][:, owner]
-    own = related & (positions[None, :] <= positions[:, None])
-    before = torch.ones((len(positions), prefix_tokens), dtype=torch.bool, device=device)
-    return torch.cat((before, own), dim=1)[None, None]
-
-
-def _ancestry(segments: Sequence[Segment]) -> Tensor:
-    related = torch.eye(len(segments), dtype=torch.bool)
-    for index, segment in enumerate(segments):
+        ancestors: tuple[int, ...] = ()
         if segment.parent is not None:
-            related[index] |= related[segment.parent]
-    return related
+            ancestors = tuple(stretches[segment.parent].keys)
+        elif segment.prefix is not None:
+            ancestors = known[segment.prefix]
+        stretches.append(Stretch(start, len(segment.tokens), ancestors, before))
+        start += len(segment.tokens)
+    return stretches
 
 
 def _sliced(states: tuple[LayerStates, ...], start: int, end: int) -> tuple[LayerStates, ...]:

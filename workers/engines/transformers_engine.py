@@ -24,6 +24,7 @@ from workers.engines import (
     Prompted,
     Snapshot,
 )
+from workers.engines.attention import NAME as PACKED_ATTENTION
 from workers.engines.batcher import Batcher
 from workers.engines.computation import Verb, Work
 from workers.engines.decoding import Limits, TorchComputation
@@ -31,7 +32,7 @@ from workers.engines.quiet import quiet_transformers
 from workers.engines.self_check import check_packing
 from workers.engines.tokenising import TokenisedChoose, TokenisedGenerate, Tokeniser
 
-_PACK_TOKENS = {"cpu": 512, "cuda": 4096}
+_PACK_TOKENS = {"cpu": 1024, "cuda": 4096}
 _ADMIT_TOKENS = {"cpu": 2048, "cuda": 16_384}
 _ATTENTION = frozenset({"full_attention", "sliding_attention"})
 
@@ -84,7 +85,7 @@ class TransformersEngine:
         model, tokenizer = load_model(folder, device, resolve_dtype(options.dtype, device))
         self._context_tokens = _context_tokens(model.config, options)
         self._tokeniser = Tokeniser(tokenizer, model_name, self._context_tokens)
-        check_packing(model, model_name)
+        check_packing(model, tokenizer, model_name)
         computation = TorchComputation(
             model,
             self._tokeniser,
@@ -206,7 +207,7 @@ def load_model(folder: Path, device: torch.device, dtype: torch.dtype) -> tuple[
             model = AutoModelForCausalLM.from_pretrained(
                 source,
                 dtype=dtype,
-                attn_implementation="sdpa",
+                attn_implementation=PACKED_ATTENTION,
                 trust_remote_code=False,
                 use_safetensors=True,
             )

@@ -1,0 +1,51 @@
+"""How a request's future ends: with its answer, withdrawn, too late, or with a translated error.
+
+Shared by everything that serves calling threads. It computes nothing and keeps no clock.
+"""
+
+from __future__ import annotations
+
+from concurrent.futures import Future, InvalidStateError
+from typing import Any
+
+from schemas.errors import EngineAborted, EngineError, EngineTimeout, PreceptorError
+
+
+def settle(future: Future[Any], answer: object) -> bool:
+    """Hand over an answer or an error; False where the request was over before."""
+    try:
+        if isinstance(answer, BaseException):
+            future.set_exception(answer)
+        else:
+            future.set_result(answer)
+    except InvalidStateError:
+        # Its caller gave up, or an abort or its deadline came first.
+        return False
+    return True
+
+
+def withdrawn(reason: str) -> EngineAborted:
+    """The error of a request that was aborted."""
+    return EngineAborted(f"the engine withdrew its requests: {reason}")
+
+
+def too_late() -> EngineTimeout:
+    """The error of a request whose deadline passed."""
+    return EngineTimeout(
+        "the engine did not answer before the request's deadline; allow more time or smaller "
+        "batches"
+    )
+
+
+def translated(error: Exception) -> PreceptorError:
+    """An error of ours as it is; a foreign one as an EngineError of this request alone."""
+    if isinstance(error, PreceptorError):
+        return error
+    failure = EngineError(f"the engine failed on this request alone: {described(error)}")
+    failure.__cause__ = error
+    return failure
+
+
+def described(error: BaseException) -> str:
+    """Kind and message of a foreign error."""
+    return f"{type(error).__name__}: {error}"
