@@ -57,7 +57,6 @@ class Batcher:
         self._max_weigh_tokens = max_weigh_tokens
         self._max_admit_tokens = max_admit_tokens
         self._max_rows = max_rows
-        self._max_passed_over = _PASSED_OVER_BATCHES * max_rows
         self._counters = Counters(max_rows)
         self._changed = threading.Condition()
         self._waiting: dict[Verb, deque[Work]] = {"choose": deque(), "generate": deque()}
@@ -176,7 +175,7 @@ class Batcher:
         return any(self._waiting.values()) or bool(self._computation.running())
 
     def _turn(self) -> None:
-        """One round: drop what nobody waits for, one choose group, admissions, one step."""
+        """One round: drop what nobody waits for, choose groups, admissions, one step."""
         self._end_late()
         self._computation.evict([w for w in self._computation.running() if w.is_over])
         for _ in range(self._groups_to_weigh()):
@@ -248,7 +247,7 @@ class Batcher:
             return fitting
         elder = candidates[: candidates.index(oldest)]
         passing = len(fitting) - len(elder)
-        if oldest.passed_over + passing > self._max_passed_over:
+        if oldest.passed_over + passing > _PASSED_OVER_BATCHES * self._max_rows:
             return elder
         oldest.passed_over += passing
         return fitting

@@ -17,6 +17,8 @@ import torch
 from torch import Tensor
 from transformers.cache_utils import Cache, CacheLayerMixin
 
+from workers.engines.tokenising import common_length
+
 LayerStates = tuple[Tensor, Tensor]
 _COLUMN_STEP = 128
 
@@ -178,7 +180,7 @@ class PrefixStore:
         for key in self._kept:
             # A prefix that is no better than the best so far is not worth measuring.
             if key[: length + 1] == tokens[: length + 1] and len(key) > length < len(tokens):
-                best, length = key, _common(key, tokens)
+                best, length = key, common_length([key, tokens])
         if best is None:
             return None
         self._kept.move_to_end(best)
@@ -202,18 +204,6 @@ class PrefixStore:
 
     def _forget(self, key: tuple[int, ...]) -> None:
         self._tokens -= len(self._kept.pop(key).tokens)
-
-
-def _common(one: tuple[int, ...], other: tuple[int, ...]) -> int:
-    """Length of the common beginning: halving compares whole slices, which is fast."""
-    low, high = 0, min(len(one), len(other))
-    while low < high:
-        middle = (low + high + 1) // 2
-        if one[low:middle] == other[low:middle]:
-            low = middle
-        else:
-            high = middle - 1
-    return low
 
 
 def _grown(

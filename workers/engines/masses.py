@@ -24,20 +24,11 @@ def normalised(choices: Sequence[Tokens], logs: Sequence[float]) -> tuple[tuple[
     if total > 0:
         return tuple(mass / total for mass in masses), outside
     # All masses may underflow together; their logarithms still tell them apart.
+    # Where these say nothing either, the outcome is NaN, which nobody takes for a probability.
     highest = max(logs)
-    if highest == -math.inf:
-        return (1.0 / len(choices),) * len(choices), outside
     scaled = [math.exp(log - highest) for log in logs]
-    return tuple(mass / sum(scaled) for mass in scaled), outside
-
-
-def openings(choices: Sequence[Tokens]) -> dict[Tokens, set[int]]:
-    """What has to be asked: after each beginning of a choice, which tokens may follow."""
-    asked: dict[Tokens, set[int]] = {}
-    for choice in choices:
-        for length in range(len(choice)):
-            asked.setdefault(choice[:length], set()).add(choice[length])
-    return asked
+    whole = sum(scaled)
+    return tuple(mass / whole for mass in scaled), outside
 
 
 def _disjoint(choices: Sequence[Tokens], masses: Sequence[float]) -> list[float]:

@@ -184,7 +184,7 @@ class SharedPrefill:
         packed = self._prefiller.run(current.prefixes, current.segments)
         for family, parent in current.begun.items():
             if parent is not None:
-                family.base = _grown(family, packed.states[parent])
+                family.base = _whole(family, packed.states[parent])
                 self._kept.put(family.base)
         return dict(self._answers(current, packed))
 
@@ -211,13 +211,13 @@ def _in_common(prompts: Sequence[TokenisedPrompt]) -> tuple[int, ...]:
     return first.tokens[: min(common_length([prompt.tokens for prompt in prompts]), longest)]
 
 
-def _grown(family: _Family, states: tuple[LayerStates, ...]) -> Prefix:
-    """The whole shared part in memory of its own: a view would keep the pass's tensors alive."""
-    if family.base is None:
-        kept = tuple((k.contiguous().clone(), v.contiguous().clone()) for k, v in states)
-        return Prefix(family.shared, kept)
-    joined = tuple(
-        (torch.cat((known[0], new[0]), dim=-2), torch.cat((known[1], new[1]), dim=-2))
-        for known, new in zip(family.base.states, states, strict=True)
+def _whole(family: _Family, fresh: tuple[LayerStates, ...]) -> Prefix:
+    """The shared part in memory of its own: a view would keep the pass's tensors alive."""
+    pieces = (family.base.states, fresh) if family.base else (fresh,)
+    return Prefix(
+        family.shared,
+        tuple(
+            (torch.cat([k for k, _ in layer], dim=-2), torch.cat([v for _, v in layer], dim=-2))
+            for layer in zip(*pieces, strict=True)
+        ),
     )
-    return Prefix(family.shared, joined)

@@ -12,8 +12,9 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
-from schemas.errors import EngineAborted, EngineError, EngineTimeout, EngineUnavailable
+from schemas.errors import EngineError, EngineTimeout, EngineUnavailable
 from workers.engines import Prompted
+from workers.engines.outcomes import withdrawn
 
 Refusal = Callable[[], EngineError]
 
@@ -100,12 +101,12 @@ class SimulatedTime:
             return 0
         with self._changed:
             theirs = [call for call in self._calls if call.refusal is None and call.owned_by(owner)]
-            self._end(theirs, lambda: _withdrawn(reason))
+            self._end(theirs, lambda: withdrawn(reason))
         return sum(call.owned_by(owner) for call in theirs)
 
     def abort_all(self, reason: str) -> None:
         """End all calls with EngineAborted and refuse later ones."""
-        self._stop(lambda: _withdrawn(reason))
+        self._stop(lambda: withdrawn(reason))
 
     def close(self) -> None:
         """End all calls with EngineUnavailable and refuse later ones."""
@@ -148,7 +149,3 @@ class SimulatedTime:
             with self._changed:
                 self._free += 1
                 self._changed.notify()
-
-
-def _withdrawn(reason: str) -> EngineAborted:
-    return EngineAborted(f"the engine withdrew its requests: {reason}")

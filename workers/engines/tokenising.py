@@ -83,10 +83,10 @@ class Tokeniser:
         """
         text, boundary = self._rendered(request)
         prompt = self._prompt(text, boundary)
-        whole = [self._ids(text + choice) for choice in request.choices]
+        whole = [tuple(self._ids(text + choice)) for choice in request.choices]
         # A choice may merge with the end of the prompt: then the common part ends before it.
         common = min(common_length([prompt.tokens, *whole]), min(len(ids) for ids in whole) - 1)
-        choices = tuple(tuple(ids[common:]) for ids in whole)
+        choices = tuple(ids[common:] for ids in whole)
         if len(choices) < 2 or len(set(choices)) < len(choices):
             raise ValueError(f"choices must be two or more and distinct: {request.choices!r}")
         self._check_fits(common, max(len(choice) for choice in choices))
@@ -163,9 +163,15 @@ class Tokeniser:
 
 
 def common_length(sequences: Sequence[Sequence[int]]) -> int:
-    """Length of the longest common beginning of all sequences."""
-    shortest = min(sequences, key=len)
-    for index, token in enumerate(shortest):
-        if any(sequence[index] != token for sequence in sequences):
-            return index
-    return len(shortest)
+    """Length of the longest common beginning of all sequences, which are of one type."""
+    first = sequences[0]
+    low, high = 0, min(map(len, sequences))
+    # Halving compares whole slices, which is much faster than token by token.
+    while low < high:
+        middle = (low + high + 1) // 2
+        wanted = first[low:middle]
+        if all(sequence[low:middle] == wanted for sequence in sequences):
+            low = middle
+        else:
+            high = middle - 1
+    return low
