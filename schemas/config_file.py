@@ -4,23 +4,43 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from schemas.config import RunConfig
+from pydantic import RootModel
+
+from schemas.config import ModelConfig, Prices, RunConfig
 from schemas.errors import ConfigError, ContractError
 from schemas.yaml_file import read_yaml_file
 
 
+class PriceList(RootModel[dict[str, Prices]]):
+    """Prices by the model's name at its vendor."""
+
+
 def load_config(path: Path) -> RunConfig:
-    """The run configuration in ``path``; constitution files in it are relative to it.
+    """The run configuration in ``path``; files named in it are relative to it.
 
     Raises:
         ConfigError: Names the file, the line, the key and the reason.
     """
     try:
         config = read_yaml_file(path, RunConfig)
+        models = {
+            name: _priced(model, path.parent / model.price_file) if model.price_file else model
+            for name, model in config.models.items()
+        }
     except ContractError as error:
         raise ConfigError(str(error)) from error
+    config = config.model_copy(update={"models": models})
     if not config.constitution.files:
         return config
     found = tuple((path.parent / file).resolve() for file in config.constitution.files)
     chosen = config.constitution.model_copy(update={"files": found})
     return config.model_copy(update={"constitution": chosen})
+
+
+def _priced(model: ModelConfig, path: Path) -> ModelConfig:
+    prices = read_yaml_file(path, PriceList).root
+    if model.model not in prices:
+        raise ContractError(
+            f"{path}: has no prices of {model.model!r}; it has: {', '.join(sorted(prices))}"
+        )
+    return model.model_copy(update={**prices[model.model].model_dump(), "price_file": None})

@@ -10,12 +10,12 @@ from pathlib import Path
 from typing import TypeVar
 
 import yaml
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 
 from schemas.errors import ContractError
-from schemas.jobs import Contract, describe
+from schemas.jobs import describe
 
-Read = TypeVar("Read", bound=Contract)
+Read = TypeVar("Read", bound=BaseModel)
 Location = tuple[int | str, ...]
 
 

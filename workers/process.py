@@ -25,6 +25,7 @@ from schemas.settings import Settings
 from workers.app import app, know_queue, publish_step
 from workers.broker_depths import open_depths
 from workers.dispatcher import Dispatcher
+from workers.engine_metrics import serve_engine_metrics
 from workers.engines import Engine
 from workers.engines.factory import build_engine
 from workers.intake import open_intake, register
@@ -75,6 +76,7 @@ def serve_model(settings: Settings, name: str, model: ModelConfig, slots: int) -
     heartbeat = _heartbeat(ledger, settings, engine, model_queue(name), slots)
     runner = StepRunner(engine, ledger, heartbeat, publish_step, RetryPolicy(settings.max_attempts))
     serve_metrics(settings.metrics_port, settings.metrics_host)
+    serve_engine_metrics(engine.snapshot)
 
     def step(step_id: str) -> None:
         runner.run(UUID(step_id))

@@ -71,12 +71,14 @@ class System:
         }
         return values | ({"PRECEPTOR_READY_FILE": str(ready)} if ready else {})
 
-    def spawn(self, *arguments: str, module: str = "schemas.cli") -> subprocess.Popen:
+    def spawn(
+        self, *arguments: str, module: str = "schemas.cli", python: str = sys.executable
+    ) -> subprocess.Popen:
         """Start one of our long-running commands, or a launcher that patches it."""
         number = len(self.processes)
         with self.log_of(number).open("wb") as log:
             process = subprocess.Popen(
-                [sys.executable, "-m", module, *arguments],
+                [python, "-m", module, *arguments],
                 cwd=ROOT,
                 env=self._environment(self._ready_file(number)),
                 stdout=log,

@@ -19,6 +19,7 @@ import pytest
 
 from schemas.errors import StackError
 from schemas.settings import load_settings
+from tests.acceptance.system import wait_for
 from workers.stack.assembly import Addresses, embedded_servers, outside_addresses
 from workers.stack.layout import Layout, choices_for_start
 from workers.stack.lifecycle import (
@@ -259,6 +260,8 @@ def test_a_dead_part_waits_for_the_servers_it_needs(layout: Layout, said: list[s
     before = processes(start_stack(layout, plan, said.append))
     for process in before.values():
         process.send(signal.SIGKILL)
+    # A signal takes its time, and what still looks alive needs no mending.
+    wait_for(lambda: not any(process.is_alive() for process in before.values()), "all dead", 10)
     state = mend_stack(layout, plan, said.append)
     after = processes(state)
     assert all(part.is_up for part in state.parts)

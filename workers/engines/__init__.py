@@ -133,11 +133,14 @@ class Distribution:
         probabilities: One per choice, in the request's order, normalised to sum to 1.
         outside_mass: Probability, in [0, 1], that the model would have continued with none of
             the choices. Near 1 the normalised values mean little.
+        raw_text: What the model wrote, where a server answered in words; None where nothing was
+            written.
     """
 
     probabilities: tuple[float, ...]
     outside_mass: float
     usage: Usage = field(default_factory=Usage)
+    raw_text: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

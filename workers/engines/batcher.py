@@ -18,7 +18,15 @@ from schemas.errors import EngineError, EngineUnavailable, PreceptorError
 from workers.engines import Distribution, Generation, Snapshot
 from workers.engines.computation import Computation, Finished, Verb, Work
 from workers.engines.counters import Counters
-from workers.engines.outcomes import described, settle, too_late, translated, withdrawn
+from workers.engines.outcomes import (
+    awaited,
+    closed,
+    described,
+    settle,
+    too_late,
+    translated,
+    withdrawn,
+)
 
 # A work that does not fit lets so many batches' worth of younger ones pass.
 _PASSED_OVER_BATCHES = 2
@@ -76,7 +84,7 @@ class Batcher:
         """
         self._submit(works)
         try:
-            return [self._wait(work) for work in works]
+            return [awaited(work.future, work.deadline_at) for work in works]
         finally:
             for work in works:
                 work.future.cancel()
@@ -114,7 +122,7 @@ class Batcher:
         """Refuse everything from now on and let the thread free the model."""
         with self._changed:
             self._closing = True
-        self._refuse(lambda: EngineUnavailable("the engine is closed; start the worker again"))
+        self._refuse(closed)
         if threading.current_thread() is not self._thread:
             self._thread.join(timeout_s)
 
@@ -128,14 +136,6 @@ class Batcher:
                 self._waiting[work.verb].append(work)
                 self._in_flight.add(work)
             self._changed.notify_all()
-
-    def _wait(self, work: Work) -> Any:
-        # The deadline is kept by the caller: a stuck engine thread cannot hold its callers.
-        remaining_s = None if work.deadline_at is None else work.deadline_at - time.monotonic()
-        try:
-            return work.future.result(None if remaining_s is None else max(0.0, remaining_s))
-        except TimeoutError as error:
-            raise too_late() from error
 
     def _refuse(self, refusal: Callable[[], EngineError]) -> None:
         with self._changed:

