@@ -23,6 +23,7 @@ _SUMS = (
 _STATES = (
     ("queued", "Requests waiting.", "queued"),
     ("running", "Requests in the batch.", "running"),
+    ("cache_bytes", "Memory taken for keys and values.", "cache_bytes"),
     ("max_rows", "Most rows of a decode step.", "max_rows"),
 )
 

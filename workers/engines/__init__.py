@@ -159,6 +159,7 @@ class Snapshot:
         busy_s: Seconds spent computing.
         queued: Requests waiting now.
         running: Requests in the batch now.
+        cache_bytes: Memory taken for keys and values, used or not; 0 where they are not here.
     """
 
     requests: int = 0
@@ -172,6 +173,7 @@ class Snapshot:
     busy_s: float = 0.0
     queued: int = 0
     running: int = 0
+    cache_bytes: int = 0
 
     @property
     def batch_fill(self) -> float:

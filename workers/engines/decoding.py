@@ -90,6 +90,11 @@ class TorchComputation:
         """The works of the running batch."""
         return [row.work for row in self._rows]
 
+    @property
+    def cache_bytes(self) -> int:
+        """Bytes taken for the running batch and for kept prefixes."""
+        return self._slots.nbytes + self._prefill.cache_bytes
+
     def is_fatal(self, error: Exception) -> bool:
         """A CUDA error other than running out of memory loses the device's context."""
         lost = isinstance(error, torch.AcceleratorError)

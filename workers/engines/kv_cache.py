@@ -127,6 +127,12 @@ class SlotCache(Cache):  # type: ignore[misc]
         self._shape = (0, 0)
         super().__init__(layers=[_SlotLayer(self._plan) for _ in range(layers)])
 
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the rectangle."""
+        pairs = [(layer.keys, layer.values) for layer in self.layers]
+        return sum(k.nbytes + v.nbytes for k, v in pairs if k is not None)
+
     def reserve(
         self, rows: int, columns: int, like: Sequence[LayerStates], kept: tuple[int, int]
     ) -> None:
@@ -196,6 +202,13 @@ class PrefixStore:
         self._tokens += len(prefix.tokens)
         while self._tokens > self._max_tokens:
             self._forget(next(iter(self._kept)))
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of what is kept."""
+        # A copy, since whoever measures is not the thread that keeps.
+        kept = list(self._kept.values())
+        return sum(k.nbytes + v.nbytes for prefix in kept for k, v in prefix.states)
 
     def clear(self) -> None:
         """Forget everything."""

@@ -153,6 +153,11 @@ class SharedPrefill:
             computed |= self._compute(current)
         return [computed[index] for index in range(len(asked))]
 
+    @property
+    def cache_bytes(self) -> int:
+        """Bytes of the kept prefixes."""
+        return self._kept.nbytes
+
     def clear(self) -> None:
         """Forget all kept prefixes."""
         self._kept.clear()

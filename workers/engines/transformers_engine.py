@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -79,6 +79,7 @@ class TransformersEngine:
                 cannot be packed.
         """
         self._model_name = model_name
+        self._is_closed = False
         threads = options.threads or torch.get_num_threads()
         torch.set_num_threads(threads)
         device = resolve_device(options.device)
@@ -86,7 +87,7 @@ class TransformersEngine:
         self._context_tokens = _context_tokens(model.config, options)
         self._tokeniser = Tokeniser(tokenizer, model_name, self._context_tokens)
         check_packing(model, tokenizer, model_name)
-        computation = TorchComputation(
+        self._computation = TorchComputation(
             model,
             self._tokeniser,
             _stop_tokens(model, tokenizer),
@@ -94,7 +95,7 @@ class TransformersEngine:
             threads,
         )
         self._batcher = Batcher(
-            computation,
+            self._computation,
             max_rows=options.max_batch_rows,
             max_weigh_tokens=options.max_batch_tokens,
             max_admit_tokens=_ADMIT_TOKENS.get(device.type, _ADMIT_TOKENS["cpu"]),
@@ -136,11 +137,15 @@ class TransformersEngine:
 
     def snapshot(self) -> Snapshot:
         """Counters for metrics."""
-        return self._batcher.snapshot()
+        return replace(self._batcher.snapshot(), cache_bytes=self._cache_bytes())
 
     def close(self) -> None:
         """Free the model."""
+        self._is_closed = True
         self._batcher.close()
+
+    def _cache_bytes(self) -> int:
+        return 0 if self._is_closed else self._computation.cache_bytes
 
 
 def build(model_name: str, folder: Path, settings: Mapping[str, Any]) -> TransformersEngine:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 from collections.abc import Callable, Coroutine, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -81,25 +81,25 @@ class VllmEngine:
         Raises:
             ConfigError: The folder is no chat model, or vLLM refuses it or a setting.
         """
-        prepare(options.threads)
-        from transformers import AutoConfig, AutoTokenizer
+        arguments = vllm_arguments(folder, options)
+        from transformers import AutoTokenizer
 
         self._model_name = model_name
         try:
-            config = AutoConfig.from_pretrained(str(folder), trust_remote_code=False)
             tokenizer = AutoTokenizer.from_pretrained(str(folder), trust_remote_code=False)
         except (OSError, ValueError, KeyError) as error:
-            raise ConfigError(f"{folder} cannot be read as a chat model: {error}") from error
-        self._context_tokens = _context_tokens(config, options)
+            raise _unreadable(folder, error) from error
+        self._context_tokens = int(arguments["max_model_len"])
         self._tokeniser = Tokeniser(tokenizer, model_name, self._context_tokens)
         self._numbers = itertools.count()
         self._waiting = 0
         self._requests = RequestLoop(options.max_batch_rows, divides_time=True)
-        arguments = _arguments(folder, config, options, self._context_tokens)
-        if arguments["enforce_eager"]:
-            without_compiler()
         try:
             self._llm = self._requests.call(self._open(arguments))
+            made = self._llm.vllm_config
+            tokens = made.cache_config.num_gpu_blocks * made.cache_config.block_size
+            config = made.model_config.hf_config
+            self._cache_bytes = tokens * _token_bytes(config, made.model_config.dtype.itemsize)
         except Exception as error:
             self._requests.close()
             raise ConfigError(
@@ -182,7 +182,7 @@ class VllmEngine:
 
     def snapshot(self) -> Snapshot:
         """Counters for metrics."""
-        return self._requests.snapshot(self._waiting)
+        return replace(self._requests.snapshot(self._waiting), cache_bytes=self._cache_bytes)
 
     def close(self) -> None:
         """Free the model and end vLLM's processes."""
@@ -281,9 +281,19 @@ def _context_tokens(config: Any, options: VllmOptions) -> int:
     return min(limit for limit in limits if limit)
 
 
-def _arguments(
-    folder: Path, config: Any, options: VllmOptions, context_tokens: int
-) -> dict[str, Any]:
+def vllm_arguments(folder: Path, options: VllmOptions) -> dict[str, Any]:
+    """What vLLM's ``EngineArgs`` are for a model folder; also sets vLLM's environment.
+
+    Raises:
+        ConfigError: The folder is no model, or the device is not that of this build of vLLM.
+    """
+    prepare(options.threads)
+    from transformers import AutoConfig
+
+    try:
+        config = AutoConfig.from_pretrained(str(folder), trust_remote_code=False)
+    except (OSError, ValueError, KeyError) as error:
+        raise _unreadable(folder, error) from error
     from vllm.platforms import current_platform
 
     on_cpu = bool(current_platform.is_cpu())
@@ -296,7 +306,7 @@ def _arguments(
     arguments: dict[str, Any] = {
         "model": str(folder),
         "dtype": options.dtype,
-        "max_model_len": context_tokens,
+        "max_model_len": (context_tokens := _context_tokens(config, options)),
         "max_num_seqs": options.max_batch_rows,
         "enforce_eager": not (options.compile if options.compile is not None else not on_cpu),
         "enable_prefix_caching": True,
@@ -310,15 +320,26 @@ def _arguments(
         # which torch cannot do on a CPU: "CPU Generator does not use offset", and it ends.
         arguments["enable_chunked_prefill"] = False
         arguments["max_num_batched_tokens"] = max(context_tokens, _CPU_STEP_TOKENS)
-        arguments["kv_cache_memory_bytes"] = options.max_batch_tokens * _token_bytes(config)
+        # In 32 bits, the widest it can be.
+        arguments["kv_cache_memory_bytes"] = options.max_batch_tokens * _token_bytes(config, 4)
     else:
         arguments["gpu_memory_utilization"] = options.gpu_memory_share
-    return arguments | dict(options.engine_args)
+    arguments |= dict(options.engine_args)
+    if arguments["enforce_eager"]:
+        without_compiler()
+    return arguments
 
 
-def _token_bytes(config: Any) -> int:
-    """Bytes of one token's keys and values, all layers, in 32 bits: the widest that fits."""
+def _unreadable(folder: Path, error: Exception) -> ConfigError:
+    return ConfigError(
+        f"{folder} cannot be read as a chat model: {error}; give a folder with config.json, "
+        "weights and a tokenizer"
+    )
+
+
+def _token_bytes(config: Any, number_bytes: int) -> int:
+    """Bytes of one token's keys and values in all layers."""
     text = config.get_text_config()
     heads = getattr(text, "num_key_value_heads", None) or text.num_attention_heads
     size = getattr(text, "head_dim", None) or text.hidden_size // text.num_attention_heads
-    return int(2 * text.num_hidden_layers * heads * size * 4)
+    return int(2 * text.num_hidden_layers * heads * size * number_bytes)
