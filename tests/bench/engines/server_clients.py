@@ -64,8 +64,7 @@ def distilabel(url: str, prompts: list[dict[str, Any]]) -> dict[str, Any]:
     if missing or len(rows) != len(prompts):
         raise SystemExit(f"distilabel answered {len(rows) - missing} of {len(prompts)} prompts")
     written = sum(
-        row["statistics_chat_generation_0"]["output_tokens"]
-        for row in rows["distilabel_metadata"]
+        row["statistics_chat_generation_0"]["output_tokens"] for row in rows["distilabel_metadata"]
     )
     return {"seconds": seconds, "prompts": len(rows), "output_tokens": written}
 
