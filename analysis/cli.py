@@ -6,8 +6,6 @@ read goes to standard output, what people read beside it to standard error.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,12 +14,11 @@ import jinja2  # noqa: F401 - without the analysis extra these commands do not e
 import polars  # noqa: F401
 import sqlalchemy  # noqa: F401
 
+from analysis import judgement_commands
+from analysis.ledger import ledger, reading
 from schemas.errors import ConfigError
-from schemas.settings import load_settings
 
 if TYPE_CHECKING:
-    from sqlalchemy import Connection, Engine
-
     from analysis.export import ExportFormat
     from analysis.pairs import SftKeep
     from schemas.acceptance import OpenRun
@@ -33,27 +30,6 @@ _OUT = click.option(
 
 def _shown(out: Path) -> str:
     return "standard output" if str(out) == "-" else str(out)
-
-
-@contextmanager
-def _ledger() -> Iterator[Engine]:
-    from schemas.database import check_revision, open_database
-
-    engine = open_database(load_settings().require_database_url(), pool_size=2)
-    try:
-        check_revision(engine)
-        yield engine
-    finally:
-        engine.dispose()
-
-
-@contextmanager
-def _reading(run: str) -> Iterator[tuple[Connection, OpenRun]]:
-    from schemas.acceptance import find_run
-    from schemas.database import transaction
-
-    with _ledger() as engine, transaction(engine) as connection:
-        yield connection, find_run(connection, run)
 
 
 @click.command()
@@ -80,7 +56,7 @@ def watch(run: str, until_done: bool, plain: bool, interval_s: float) -> None:
     from schemas.progress import progress_of
     from schemas.results import RunProgress
 
-    with _ledger() as engine:
+    with ledger() as engine:
 
         def fetch() -> RunProgress:
             with transaction(engine) as connection:
@@ -102,7 +78,7 @@ def results(run: str, out: Path, with_open: bool) -> None:
     from schemas.histories import iter_results
     from schemas.progress import fetch_progress
 
-    with _reading(run) as (connection, opened):
+    with reading(run) as (connection, opened):
         states = write_results(out, iter_results(connection, opened.id, ended_only=not with_open))
         progress = fetch_progress(connection, opened.id)
     click.echo(f"{states.total()} jobs written to {_shown(out)}", err=True)
@@ -136,7 +112,7 @@ def export(run: str, fmt: ExportFormat, out: Path, with_closing: bool, keep: Sft
     from analysis.export import ExportSource, write_export
     from schemas.histories import iter_results
 
-    with _reading(run) as (connection, opened):
+    with reading(run) as (connection, opened):
         counts = write_export(
             out,
             iter_results(connection, opened.id),
@@ -181,7 +157,7 @@ def _ledger_page(run: str, jobs: tuple[str, ...]) -> str:
     from analysis.report import render_report
     from schemas.database import transaction
 
-    with _ledger() as engine:
+    with ledger() as engine:
         with transaction(engine) as connection:
             records = load_run(connection, run)
         return render_report(records, LedgerHistories(engine, run), jobs=jobs)
@@ -194,4 +170,4 @@ def _file_page(path: Path, jobs: tuple[str, ...]) -> str:
     return render_report(load_results(path), FileHistories(path), jobs=jobs)
 
 
-commands: list[click.Command] = [watch, results, export, report]
+commands: list[click.Command] = [watch, results, export, report, *judgement_commands.commands]

@@ -91,6 +91,24 @@ def choose_model(config: Path | None, model: str | None) -> tuple[str, ModelConf
 
 
 @click.command()
+@click.option("--pairs", type=click.Path(path_type=Path), required=True, help="Pairs to judge.")
+@click.option("--config", type=click.Path(path_type=Path), required=True)
+@click.option("--out", type=click.Path(path_type=Path), required=True, help="File of verdicts.")
+@click.option("--limit", type=click.IntRange(1), help="Judge the first so many pairs.")
+@click.option("--seed", type=int, default=0, show_default=True, help="Of reasoned judgements.")
+def judge(pairs: Path, config: Path, out: Path, limit: int | None, seed: int) -> None:
+    """Have the configured judge label pairs in both orders, without servers.
+
+    For measuring a judge: 'preceptor certify' calls it and scores the verdicts.
+    """
+    from workers.judging import judge_file
+
+    settings = load_settings()
+    count = judge_file(load_config(config), settings.model_cache, pairs, out, limit, seed)
+    click.echo(f"{count} verdicts written to {out}", err=True)
+
+
+@click.command()
 @click.option("--config", type=click.Path(path_type=Path), help="Run configuration with models.")
 @click.option("--model", help="Name of the model to serve; may be left out if there is one.")
 @click.option("--slots", type=click.IntRange(1), help="Steps in flight at once, of each worker.")
@@ -156,4 +174,4 @@ def migrate() -> None:
     click.echo(f"ledger at revision {newest_revision()}")
 
 
-commands: list[click.Command] = [worker, fleet, dispatcher, migrate, local]
+commands: list[click.Command] = [worker, judge, fleet, dispatcher, migrate, local]

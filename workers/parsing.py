@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from typing import Literal, cast
 
 from schemas.constitution import SeverityLevel
 from schemas.errors import OutputError
+from schemas.verdicts import Verdict, bare, fields_of, parse_verdict, refuse_cut_off
 from workers.fences import strip_fences
 from workers.revision_check import (
     FinishReason,
@@ -34,8 +34,6 @@ __all__ = [
     "parse_verdict",
     "response_digest",
 ]
-
-Verdict = Literal["A", "B", "tie"]
 
 MAX_SUGGESTIONS = 5
 
@@ -108,51 +106,14 @@ def _has_words(text: str) -> bool:
     return any(character.isalnum() for character in text)
 
 
-# "unsafe" holds "safe" and "cities" holds "tie": a value is compared whole, never searched for.
-# Both are matched against one line at a time: across lines they would take quadratic time.
-_VERDICT_FIELD = re.compile(
-    r"[\W_]*(?:verdict|winner|preference|(?:better|preferred) (?:response|output|one)"
-    r"|(?:final )?answer)[\W_]*[:=](?P<value>.*)",
-    re.IGNORECASE,
-)
+# "unsafe" holds "safe": a value is compared whole, never searched for.
 _SEVERITY_FIELD = re.compile(
     r"[\W_]*(?:severity|(?:final )?answer)[\W_]*[:=](?P<value>.*)", re.IGNORECASE
-)
-_VERDICT_VALUE = re.compile(
-    r"(?:(?i:response|output|answer|option)\s+)?(?:(?P<label>[AB])|\((?P<bracketed>[ABab])\))"
-    r"(?i: is better)?|(?i:tie|tied|equal)"
-)
-_VERDICT_SENTENCE = re.compile(
-    r"(?:^|[.!?:,\n]|\b(?:therefore|thus|so|hence|overall|conclusion)\b,?)[*_\s]{0,8}"
-    r"(?:response|output)\s+\(?(?P<label>[AB])\)?[*_]*\s+is\s+(?:the\s+)?(?:clearly\s+)?better"
-    r"(?:\s+(?:response|output|one))?[*_]{0,3}(?=\s*(?:[.!\n]|$)|,?\s+(?:because|since|as|than)\b)",
-    re.IGNORECASE,
 )
 _SEVERITY_VALUE = re.compile(
     r"(?:\(?(?P<letter>[A-D])\)?)?[.:)\s]*(?i:(?P<word>none|minor|moderate|severe))?"
 )
 _LETTER_LEVEL = dict(zip("ABCD", SeverityLevel, strict=True))
-
-
-def parse_verdict(text: str, finish_reason: FinishReason = "stop") -> Verdict:
-    """Read which response is better, from an engine that gives no probabilities.
-
-    Read are, the last one winning: a line ``Verdict: A``; a sentence ``Response A is better.``;
-    or a completion that is nothing but ``A``, ``B`` or ``tie``.
-
-    Raises:
-        OutputError: None of these stands there, the last one names no choice, or the
-            completion was cut off, so that its last word is unknown.
-    """
-    _refuse_cut_off("verdict", text, finish_reason)
-    fields = _fields(_VERDICT_FIELD, text)
-    sentences = [(m.start("label"), m["label"].upper()) for m in _VERDICT_SENTENCE.finditer(text)]
-    value = _bare(max(fields + sentences, default=(0, text))[1])
-    found = _VERDICT_VALUE.fullmatch(value)
-    if found is None:
-        raise OutputError("the verdict is none of A, B and tie", raw=text)
-    label = found["label"] or found["bracketed"]
-    return cast(Verdict, label.upper()) if label else "tie"
 
 
 def parse_severity(text: str, finish_reason: FinishReason = "stop") -> SeverityLevel:
@@ -165,9 +126,9 @@ def parse_severity(text: str, finish_reason: FinishReason = "stop") -> SeverityL
         OutputError: Neither stands there, the last one names no level or two, or the completion
             was cut off.
     """
-    _refuse_cut_off("severity", text, finish_reason)
-    fields = _fields(_SEVERITY_FIELD, text)
-    found = _SEVERITY_VALUE.fullmatch(_bare(fields[-1][1] if fields else text))
+    refuse_cut_off("severity", text, finish_reason)
+    fields = fields_of(_SEVERITY_FIELD, text)
+    found = _SEVERITY_VALUE.fullmatch(bare(fields[-1][1] if fields else text))
     named = set() if found is None else _named_levels(found["letter"], found["word"])
     if len(named) != 1:
         levels = ", ".join(level.value for level in SeverityLevel)
@@ -178,23 +139,3 @@ def parse_severity(text: str, finish_reason: FinishReason = "stop") -> SeverityL
 def _named_levels(letter: str | None, word: str | None) -> set[SeverityLevel]:
     levels = {_LETTER_LEVEL[letter]} if letter else set()
     return levels | ({SeverityLevel(word.lower())} if word else set())
-
-
-def _fields(pattern: re.Pattern[str], text: str) -> list[tuple[int, str]]:
-    """(place in the text, value) of each line that is a field."""
-    found: list[tuple[int, str]] = []
-    place = 0
-    for line in text.split("\n"):
-        if match := pattern.fullmatch(line.rstrip("\r")):
-            found.append((place, match["value"]))
-        place += len(line) + 1
-    return found
-
-
-def _refuse_cut_off(what: str, text: str, finish_reason: FinishReason) -> None:
-    if finish_reason == "length":
-        raise OutputError(f"the {what} was cut off; allow the judge more tokens", raw=text)
-
-
-def _bare(value: str) -> str:
-    return value.strip().strip("\"'\u201c\u201d*_`[].,;:! \t").strip()

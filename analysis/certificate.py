@@ -1,0 +1,307 @@
+"""A judge's certificate: how good its labels are, against people and against naive labellers.
+
+Pure. Every share comes with its count and its interval; what nobody measured is None.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from typing import Literal
+
+import numpy as np
+import polars as pl
+
+from analysis.statistics import chance
+from analysis.statistics.calibration import Calibration, calibration
+from analysis.statistics.estimates import Counts, Estimate, Statistic, from_patterns, ratio, share
+
+Mode = Literal["mean", "conservative", "drop"]
+#: Verdicts as the patterns count them; ``-`` is invalid or not asked.
+VERDICTS = ("A", "tie", "B", "-")
+
+
+@dataclass(frozen=True, slots=True)
+class Certificate:
+    """What one judge is worth on one set of pairs. Shares in [0, 1].
+
+    Attributes:
+        judge: Model and way of asking.
+        n: Pairs with a human label that it judged in both orders.
+        invalid: Single verdicts, of ``verdicts``, that could not be read.
+        accuracy_single_order: Readable verdicts of either order that name the people's choice;
+            pairs that people called a tie are left out.
+        accuracy_with_ties: The label against the human one, ties being labels like others.
+        accuracy_decided: The same where neither is a tie.
+        same_verdict_both_orders: Pairs, readable in both orders, with one verdict in both.
+        accuracy_where_agreed: Where both orders name the same response, and people decided.
+        coverage_where_agreed: Their share of the pairs that people decided.
+        first_position_share: Decided verdicts for the response shown first; 0.5 is no bias.
+        kappa: Cohen's, single verdicts against human labels.
+        kappa_weighted: The same with linear weights on A < tie < B.
+        ac1: Gwet's.
+        calibration: Of the label's probability; None for a judge that writes words.
+        retest: Same verdict when asked again.
+        always_longer, always_first, majority: Accuracy of labellers that do not read.
+        human_ceiling: Each annotator against the mode of the others.
+        seconds_per_1k, usd_per_1k: Per 1,000 labels, both orders.
+    """
+
+    judge: str
+    mode: Mode
+    prompt_versions: tuple[str, ...]
+    n: int
+    verdicts: int
+    invalid: int
+    one_order_only: int
+    accuracy_single_order: Estimate
+    accuracy_with_ties: Estimate
+    accuracy_decided: Estimate
+    same_verdict_both_orders: Estimate
+    accuracy_where_agreed: Estimate
+    coverage_where_agreed: Estimate
+    first_position_share: Estimate
+    kappa: Estimate
+    kappa_weighted: Estimate
+    ac1: Estimate
+    calibration: Calibration | None
+    always_longer: Estimate
+    always_first: Estimate
+    majority: Estimate
+    human_ceiling: Estimate
+    retest: Estimate = field(default_factory=lambda: Estimate(None))
+    seconds_per_1k: float | None = None
+    usd_per_1k: float | None = None
+    input_tokens_per_1k: float | None = None
+
+
+def certify(
+    pairs: pl.DataFrame,
+    verdicts: pl.DataFrame,
+    *,
+    mode: Mode = "mean",
+    tie_margin: float = 0.0,
+    again: pl.DataFrame | None = None,
+    seed: int = 0,
+) -> Certificate:
+    """One judge's certificate.
+
+    Args:
+        pairs: Pairs with human labels, as ``judged.read_pairs`` makes them.
+        verdicts: One judge's, as ``judged.read_verdicts`` makes them.
+        mode: How two orders become a label; see ``LabelerConfig``.
+        tie_margin: As there.
+        again: The same judge's verdicts of a second time.
+        seed: Of the bootstrap intervals.
+    """
+    table = paired(pairs, verdicts)
+    both = table.filter(pl.col("orders") == 2)
+    counts, patterns = _patterns(both)
+    single = _Single(patterns)
+
+    def boot(statistic: Statistic, n: int) -> Estimate:
+        return from_patterns(counts, statistic, n, seed=seed)
+
+    labels = both.with_columns(label=label_of(mode, tie_margin))
+    decided = both.filter(pl.col("human") != "tie")
+    agreed = decided.filter(_agree() & (pl.col("v_ab") != "tie"))
+    readable = both.filter(pl.col("p_ab").is_not_null() & pl.col("p_ba").is_not_null())
+    return Certificate(
+        judge=str(verdicts["judge"][0]),
+        mode=mode,
+        prompt_versions=tuple(sorted(verdicts["prompt_version"].drop_nulls().unique())),
+        n=both.height,
+        verdicts=2 * both.height,
+        invalid=int(both["p_ab"].null_count() + both["p_ba"].null_count()),
+        one_order_only=table.height - both.height,
+        accuracy_single_order=boot(ratio(single.right, single.asked), int(counts @ single.asked)),
+        accuracy_with_ties=_with_ties(labels),
+        accuracy_decided=_decided(labels),
+        same_verdict_both_orders=share(readable.filter(_agree()).height, readable.height),
+        accuracy_where_agreed=share(
+            agreed.filter(pl.col("v_ab") == pl.col("human")).height, agreed.height
+        ),
+        coverage_where_agreed=share(agreed.height, decided.height),
+        first_position_share=boot(ratio(single.first, single.placed), int(counts @ single.placed)),
+        kappa=boot(single.of_tables(chance.cohen_kappa), int(counts @ single.rated)),
+        kappa_weighted=boot(single.of_tables(_weighted), int(counts @ single.rated)),
+        ac1=boot(single.of_tables(chance.gwet_ac1), int(counts @ single.rated)),
+        calibration=_calibration(decided),
+        always_longer=_always_longer(decided),
+        always_first=share(decided.filter(pl.col("human") == "A").height, decided.height),
+        majority=_majority(decided),
+        human_ceiling=human_ceiling(pairs),
+        retest=_retest(verdicts, again),
+        **_costs(verdicts, both.height),
+    )
+
+
+def paired(pairs: pl.DataFrame, verdicts: pl.DataFrame) -> pl.DataFrame:
+    """One row a labelled pair: both orders' p(A) and verdicts beside the human label.
+
+    Columns: those of the pairs, p_ab, p_ba, v_ab, v_ba (``-`` invalid), orders (1 or 2).
+    """
+    by_order = verdicts.with_columns(asked=pl.lit(1))
+    wide = pairs.filter(pl.col("human").is_not_null()).with_columns(orders=pl.lit(0))
+    for order in ("AB", "BA"):
+        name = order.lower()
+        part = by_order.filter(pl.col("order") == order).select(
+            "pair_id", pl.col("p_a").alias(f"p_{name}"), pl.col("asked").alias(f"asked_{name}")
+        )
+        wide = wide.join(part, on="pair_id", how="left").with_columns(
+            orders=pl.col("orders") + pl.col(f"asked_{name}").fill_null(0),
+            **{f"v_{name}": verdict_of(pl.col(f"p_{name}"))},
+        )
+    return wide.filter(pl.col("orders") > 0)
+
+
+def verdict_of(p_a: pl.Expr) -> pl.Expr:
+    """A, tie or B of a probability of A; ``-`` where there is none."""
+    return (
+        pl.when(p_a.is_null())
+        .then(pl.lit("-"))
+        .when(p_a > 0.5)
+        .then(pl.lit("A"))
+        .when(p_a < 0.5)
+        .then(pl.lit("B"))
+        .otherwise(pl.lit("tie"))
+    )
+
+
+def label_of(mode: Mode, tie_margin: float) -> pl.Expr:
+    """The label of both orders: A, tie, B, or ``-`` where there is none."""
+    p_a = (pl.col("p_ab") + pl.col("p_ba")) / 2
+    consistent = (pl.col("p_ab") - 0.5) * (pl.col("p_ba") - 0.5) > 0
+    near = (p_a - 0.5).abs() <= tie_margin
+    by_mean = pl.when(near).then(pl.lit("tie")).otherwise(verdict_of(p_a))
+    if mode == "mean":
+        return pl.when(p_a.is_null()).then(pl.lit("-")).otherwise(by_mean)
+    otherwise = pl.lit("tie" if mode == "conservative" else "-")
+    return (
+        pl.when(p_a.is_null()).then(pl.lit("-")).when(consistent).then(by_mean).otherwise(otherwise)
+    )
+
+
+def human_ceiling(pairs: pl.DataFrame) -> Estimate:
+    """Each annotator against the mode of the others; undefined with one annotator a pair.
+
+    Votes whose others have no single mode are left out: nobody can agree with a split.
+    """
+    right = asked = 0
+    for votes in pairs["annotators"]:
+        for at, vote in enumerate(votes):
+            others = [v for place, v in enumerate(votes) if place != at]
+            mode = _mode(others)
+            if mode is not None:
+                asked += 1
+                right += vote == mode
+    return share(right, asked)
+
+
+def _mode(votes: list[str]) -> str | None:
+    tallied = sorted(((votes.count(v), v) for v in set(votes)), reverse=True)
+    if not tallied or (len(tallied) > 1 and tallied[0][0] == tallied[1][0]):
+        return None
+    return tallied[0][1]
+
+
+class _Single:
+    """What each pattern (human, AB, BA) contributes to statistics of single verdicts."""
+
+    def __init__(self, patterns: list[tuple[str, str, str]]) -> None:
+        self._patterns = patterns
+        self.asked = self._count(lambda human, v, _: human != "tie" and v != "-")
+        self.right = self._count(lambda human, v, _: human != "tie" and v == human)
+        self.placed = self._count(lambda _, v, __: v in ("A", "B"))
+        self.first = self._count(lambda _, v, order: v == order[0])
+        self.rated = self._count(lambda _, v, __: v != "-")
+
+    def _count(self, holds: object) -> Counts:
+        return np.array(
+            [
+                float(holds(human, ab, "AB")) + float(holds(human, ba, "BA"))  # type: ignore[operator]
+                for human, ab, ba in self._patterns
+            ]
+        )
+
+    def of_tables(self, statistic: object) -> Statistic:
+        """A statistic of the 3 x 3 table, human by judge, from pattern counts."""
+        scale = chance.SCALE
+        cells = np.zeros((len(self._patterns), 9))
+        for number, (human, *both) in enumerate(self._patterns):
+            for verdict in both:
+                if verdict != "-":
+                    cells[number, 3 * scale.index(human) + scale.index(verdict)] += 1
+
+        def compute(counts: Counts) -> Counts:
+            tables = (counts @ cells).reshape(*counts.shape[:-1], 3, 3)
+            return np.asarray(statistic(tables))  # type: ignore[operator]
+
+        return compute
+
+
+def _weighted(tables: Counts) -> Counts:
+    return chance.cohen_kappa(tables, weighted=True)
+
+
+def _patterns(both: pl.DataFrame) -> tuple[Counts, list[tuple[str, str, str]]]:
+    counted = both.group_by("human", "v_ab", "v_ba").len().sort("human", "v_ab", "v_ba")
+    patterns = list(counted.select("human", "v_ab", "v_ba").iter_rows())
+    return counted["len"].to_numpy().astype(np.float64), patterns
+
+
+def _agree() -> pl.Expr:
+    return (pl.col("v_ab") == pl.col("v_ba")) & (pl.col("v_ab") != "-")
+
+
+def _with_ties(labels: pl.DataFrame) -> Estimate:
+    readable = labels.filter(pl.col("label") != "-")
+    return share(readable.filter(pl.col("label") == pl.col("human")).height, readable.height)
+
+
+def _decided(labels: pl.DataFrame) -> Estimate:
+    decided = labels.filter(pl.col("label").is_in(["A", "B"]) & pl.col("human").is_in(["A", "B"]))
+    return share(decided.filter(pl.col("label") == pl.col("human")).height, decided.height)
+
+
+def _calibration(decided: pl.DataFrame) -> Calibration | None:
+    known = decided.filter(pl.col("p_ab").is_not_null() & pl.col("p_ba").is_not_null())
+    p_a = (known["p_ab"] + known["p_ba"]).to_numpy() / 2
+    if not len(p_a) or set(np.unique(p_a)) <= {0.0, 0.25, 0.5, 0.75, 1.0}:
+        return None
+    return calibration(p_a, (known["human"] == "A").to_numpy().astype(np.float64))
+
+
+def _always_longer(decided: pl.DataFrame) -> Estimate:
+    unequal = decided.filter(pl.col("chars_a") != pl.col("chars_b"))
+    longer = pl.when(pl.col("chars_a") > pl.col("chars_b")).then(pl.lit("A")).otherwise(pl.lit("B"))
+    return share(unequal.filter(longer == pl.col("human")).height, unequal.height)
+
+
+def _majority(decided: pl.DataFrame) -> Estimate:
+    a = decided.filter(pl.col("human") == "A").height
+    return share(max(a, decided.height - a), decided.height)
+
+
+def _retest(verdicts: pl.DataFrame, again: pl.DataFrame | None) -> Estimate:
+    if again is None:
+        return Estimate(None)
+    both = verdicts.join(again, on=["pair_id", "order"], suffix="_again").select(
+        first=verdict_of(pl.col("p_a")), second=verdict_of(pl.col("p_a_again"))
+    )
+    readable = both.filter((pl.col("first") != "-") & (pl.col("second") != "-"))
+    return share(readable.filter(pl.col("first") == pl.col("second")).height, readable.height)
+
+
+def _costs(verdicts: pl.DataFrame, n: int) -> dict[str, float | None]:
+    def per_1k(column: str) -> float | None:
+        if not n or verdicts[column].null_count():
+            return None
+        total = float(verdicts[column].sum())
+        return None if math.isnan(total) else 1000 * total / n
+
+    return {
+        "seconds_per_1k": per_1k("seconds"),
+        "usd_per_1k": per_1k("cost_usd"),
+        "input_tokens_per_1k": per_1k("input_tokens"),
+    }

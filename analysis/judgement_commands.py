@@ -1,0 +1,277 @@
+"""Commands that say how good labels are: ``certify``, ``agreement``, ``verify``.
+
+Arguments and messages only; the numbers come from the other modules. A judge is asked by the
+``judge`` command in a process of its own, since analysis runs no model.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from schemas.errors import ConfigError, ContractError
+
+if TYPE_CHECKING:
+    import polars as pl
+
+    from analysis.certificate import Certificate, Mode
+    from analysis.judged import Joined
+
+_FILE = click.Path(path_type=Path)
+MODES = click.Choice(["mean", "conservative", "drop"])
+MARGIN = click.FloatRange(0, 0.49)
+PAIRS = click.option(
+    "--pairs", type=_FILE, required=True, help="Pairs with human labels, as JSON lines."
+)
+
+
+@click.command()
+@PAIRS
+@click.option("--replay", multiple=True, type=_FILE, help="Recorded verdicts; may be repeated.")
+@click.option("--config", type=_FILE, help="Run configuration whose judge is to be asked.")
+@click.option("--limit", type=click.IntRange(1), help="Ask about the first so many pairs.")
+@click.option("--keep", type=_FILE, help="Keep the judge's verdicts here, for --replay.")
+@click.option("--again", type=_FILE, help="Verdicts of a second time, for test and retest.")
+@click.option("--judge", help="Only this judge of the recorded ones.")
+@click.option(
+    "--mode",
+    type=MODES,
+    default="mean",
+    show_default=True,
+    help="How two orders become a label.",
+)
+@click.option("--tie-margin", type=MARGIN, default=0.0, show_default=True)
+@click.option("--json", "json_out", type=_FILE, help="Write the numbers here; - for stdout.")
+@click.option("--html", "html_out", type=_FILE, help="Write one page of HTML here.")
+def certify(
+    pairs: Path,
+    replay: tuple[Path, ...],
+    config: Path | None,
+    limit: int | None,
+    keep: Path | None,
+    again: Path | None,
+    judge: str | None,
+    mode: Mode,
+    tie_margin: float,
+    json_out: Path | None,
+    html_out: Path | None,
+) -> None:
+    """Certify judges: how good their labels are, against human ones and naive labellers.
+
+    With --replay recorded verdicts are scored; with --config the configured judge is asked about
+    the pairs, in both orders, here and now. The JSON holds one object, or a list under
+    "certificates" where the records are of several judges.
+    """
+    from analysis.judged import join, read_pairs, read_verdicts
+
+    if bool(replay) == (config is not None):
+        raise ConfigError("name either recorded verdicts (--replay) or a judge to ask (--config)")
+    with tempfile.TemporaryDirectory() as folder:
+        sources = replay or (
+            _asked(pairs, config or Path(), keep or Path(folder) / "verdicts.jsonl", limit),
+        )
+        joined = join(read_pairs(pairs), read_verdicts(sources))
+    certificates = _certified(joined, judge, mode, tie_margin, again)
+    _write(joined, certificates, json_out, html_out)
+
+
+def _asked(pairs: Path, config: Path, out: Path, limit: int | None) -> Path:
+    command = [sys.executable, "-P", "-m", "schemas.cli", "judge", "--pairs", str(pairs)]
+    command += ["--config", str(config), "--out", str(out)]
+    command += ["--limit", str(limit)] if limit else []
+    if status := subprocess.run(command, check=False).returncode:
+        raise ContractError(f"'preceptor judge' ended with status {status}; see above")
+    return out
+
+
+def _certified(
+    joined: Joined, judge: str | None, mode: Mode, tie_margin: float, again: Path | None
+) -> list[Certificate]:
+    from analysis.certificate import certify as certified
+    from analysis.judged import read_verdicts
+
+    repeated = read_verdicts([again]) if again else None
+    found = []
+    for (name,), theirs in sorted(
+        joined.verdicts.group_by(["judge"]), key=lambda each: str(each[0])
+    ):
+        if judge is None or name == judge:
+            second = None if repeated is None else repeated.filter(repeated["judge"] == name)
+            made = certified(joined.pairs, theirs, mode=mode, tie_margin=tie_margin, again=second)
+            found.append(made)
+    if not found:
+        known = ", ".join(sorted(set(joined.verdicts["judge"]))) or "none that judged these pairs"
+        raise ContractError(
+            f"no verdicts of {judge or 'anybody'} on these pairs; there are: {known}"
+        )
+    return found
+
+
+def _write(
+    joined: Joined,
+    certificates: Sequence[Certificate],
+    json_out: Path | None,
+    html_out: Path | None,
+) -> None:
+    from rich.console import Console
+
+    from analysis import certificate_view
+    from analysis.output_file import output_file
+
+    if json_out:
+        made = [certificate_view.as_json(each) for each in certificates]
+        content = made[0] if len(made) == 1 else {"certificates": made}
+        with output_file(json_out) as writer:
+            writer.write(json.dumps(content, indent=2) + "\n")
+    if html_out:
+        title = certificates[0].judge if len(certificates) == 1 else "Judges"
+        with output_file(html_out) as writer:
+            writer.write(certificate_view.page(joined, certificates, f"Certificate: {title}"))
+    if str(json_out) != "-":
+        Console().print(certificate_view.table(certificates))
+    for note in certificate_view.notes(joined, certificates):
+        click.echo(note, err=True)
+
+
+def _labels(
+    run: str | None, ai: tuple[Path, ...], judge: str | None, mode: Mode, tie_margin: float
+) -> pl.DataFrame:
+    """AI labels of a run in the ledger, or of files of verdicts.
+
+    Raises:
+        ConfigError: Both are named, or neither.
+    """
+    from analysis.label_sources import labels_of_files, labels_of_run
+
+    if (run is None) == (not ai):
+        raise ConfigError("name either a RUN of the ledger or files of verdicts (--ai)")
+    if run is None:
+        return labels_of_files(ai, judge, mode, tie_margin)
+    from analysis.ledger import reading
+    from analysis.records import load_run
+
+    with reading(run) as (connection, _):
+        return labels_of_run(load_run(connection, run).frames)
+
+
+def _label_options(command: Callable[..., None]) -> Callable[..., None]:
+    for option in (
+        click.argument("run", required=False),
+        click.option("--ai", multiple=True, type=_FILE, help="Verdicts instead of a RUN."),
+        click.option("--judge", help="Whose verdicts, where the files are of several judges."),
+        click.option("--mode", type=MODES, default="mean", show_default=True),
+        click.option("--tie-margin", type=MARGIN, default=0.0, show_default=True),
+    ):
+        command = option(command)
+    return command
+
+
+@click.command()
+@_label_options
+@PAIRS
+@click.option("--list", "listed", type=click.IntRange(0), default=10, show_default=True)
+@click.option("--json", "json_out", type=_FILE, help="Write the numbers here; - for stdout.")
+def agreement(
+    run: str | None,
+    ai: tuple[Path, ...],
+    judge: str | None,
+    mode: Mode,
+    tie_margin: float,
+    pairs: Path,
+    listed: int,
+    json_out: Path | None,
+) -> None:
+    """Compare AI labels with people's, joined by id: of the label jobs of RUN, or of --ai files.
+
+    Prints agreement with and without ties, chance-corrected, what people reach among themselves,
+    and the disagreements with what the data say about each.
+    """
+    from analysis.agreement_view import compare, print_comparison
+    from analysis.judged import read_pairs
+    from analysis.output_file import output_file
+
+    found = compare(read_pairs(pairs), _labels(run, ai, judge, mode, tie_margin))
+    if json_out:
+        with output_file(json_out) as writer:
+            writer.write(json.dumps(found.as_json(), indent=2) + "\n")
+    if str(json_out) != "-":
+        print_comparison(found, listed)
+
+
+@click.group()
+def verify() -> None:
+    """Draw labels for people to check, and say what the checked ones tell of all."""
+
+
+@verify.command("plan")
+@_label_options
+@click.option("--budget", type=click.FloatRange(0, min_open=True), default=0.1, show_default=True,
+              help="Labels to check; below 1 a share of them.")  # fmt: skip
+@click.option("--floor", type=click.FloatRange(0, 1, min_open=True), default=0.15,
+              show_default=True, help="Part of the budget spread evenly.")  # fmt: skip
+@click.option("--seed", type=int, default=0, show_default=True)
+@click.option("--pairs", type=_FILE, help="Pairs whose texts to show beside the drawn labels.")
+@click.option("--out", type=_FILE, required=True, help="File to write; - for stdout.")
+def verify_plan(
+    run: str | None,
+    ai: tuple[Path, ...],
+    judge: str | None,
+    mode: Mode,
+    tie_margin: float,
+    budget: float,
+    floor: float,
+    seed: int,
+    pairs: Path | None,
+    out: Path,
+) -> None:
+    """Draw a sample in which doubtful labels are likelier, each with a known probability.
+
+    People fill in "human_preference" (A, B or tie); 'preceptor verify estimate' does the rest.
+    """
+    from analysis import samples
+
+    lines = samples.plan(_labels(run, ai, judge, mode, tie_margin), budget, seed, floor)
+    samples.write(lines, pairs, out)
+    click.echo(f"{len(lines)} of {lines[0]['population']} labels drawn, seed {seed}", err=True)
+
+
+@verify.command("estimate")
+@click.argument("sample", type=_FILE)
+@_label_options
+@click.option("--people", type=_FILE, help="Pairs with human labels, where SAMPLE has none.")
+@click.option("--json", "json_out", type=_FILE, help="Write the numbers here; - for stdout.")
+def verify_estimate(
+    sample: Path,
+    run: str | None,
+    ai: tuple[Path, ...],
+    judge: str | None,
+    mode: Mode,
+    tie_margin: float,
+    people: Path | None,
+    json_out: Path | None,
+) -> None:
+    """Estimate from a checked SAMPLE how many of all labels people would agree with.
+
+    With RUN or --ai the AI's own confidences sharpen the estimate (PPI++).
+    """
+    from analysis import samples
+    from analysis.output_file import output_file
+
+    labels = _labels(run, ai, judge, mode, tie_margin) if run or ai else None
+    found = samples.estimate(sample, labels, people)
+    if json_out:
+        with output_file(json_out) as writer:
+            writer.write(json.dumps(samples.as_json(found), indent=2) + "\n")
+    if str(json_out) != "-":
+        for line in samples.told(found):
+            click.echo(line)
+
+
+commands: list[click.Command] = [certify, agreement, verify]

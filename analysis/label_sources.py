@@ -1,0 +1,86 @@
+"""AI labels as one frame, wherever they come from: verdict files of any judge, or a run.
+
+Columns: pair_id, ai (A, tie, B, ``-`` unreadable), p_a (mean of both orders, null where unknown),
+consistent, confidence.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import polars as pl
+
+from analysis.certificate import Mode, label_of, verdict_of
+from analysis.frames import Frames
+from analysis.judged import read_verdicts
+from schemas.errors import ContractError
+
+LABELS = {
+    "pair_id": pl.String,
+    "ai": pl.String,
+    "p_a": pl.Float64,
+    "consistent": pl.Boolean,
+    "confidence": pl.Float64,
+}
+
+
+def labels_of_files(
+    paths: Sequence[Path], judge: str | None = None, mode: Mode = "mean", tie_margin: float = 0.0
+) -> pl.DataFrame:
+    """The labels of one judge from its verdicts in both orders.
+
+    Raises:
+        ContractError: A line is no verdict, or the files hold several judges and none is named.
+    """
+    verdicts = read_verdicts(paths)
+    judges = sorted(set(verdicts["judge"]))
+    if judge is None and len(judges) > 1:
+        raise ContractError(f"the verdicts are of several judges: name one of {', '.join(judges)}")
+    chosen = verdicts.filter(pl.col("judge") == (judge or judges[0]))
+    if chosen.is_empty():
+        raise ContractError(f"no verdicts of {judge!r}; there are: {', '.join(judges)}")
+    orders = {
+        order: chosen.filter(pl.col("order") == order).select(
+            "pair_id", pl.col("p_a").alias(f"p_{order.lower()}")
+        )
+        for order in ("AB", "BA")
+    }
+    both = orders["AB"].join(orders["BA"], on="pair_id", how="full", coalesce=True)
+    return _finished(
+        both.with_columns(
+            ai=label_of(mode, tie_margin),
+            p_a=(pl.col("p_ab") + pl.col("p_ba")) / 2,
+            consistent=verdict_of(pl.col("p_ab")) == verdict_of(pl.col("p_ba")),
+        )
+    )
+
+
+def labels_of_run(frames: Frames) -> pl.DataFrame:
+    """The labels that a run's ``label`` jobs gave, by the caller's id.
+
+    Raises:
+        ContractError: A job has no id of the caller's, or two have the same: nothing joins them.
+    """
+    jobs = frames.jobs.filter(pl.col("kind") == "label").select("job_id", "id")
+    if jobs.is_empty():
+        raise ContractError("the run has no finished label jobs")
+    if jobs["id"].null_count() or jobs["id"].n_unique() < jobs.height:
+        raise ContractError(
+            "label jobs need ids of their own to be joined with people's labels: submit them "
+            'with "id", each once'
+        )
+    joined = jobs.join(frames.preferences, on="job_id", how="left")
+    return _finished(
+        joined.with_columns(
+            pair_id=pl.col("id"),
+            ai=pl.when(pl.col("verdict").is_null() | (pl.col("verdict") == "invalid"))
+            .then(pl.lit("-"))
+            .otherwise(pl.col("verdict")),
+        )
+    )
+
+
+def _finished(labels: pl.DataFrame) -> pl.DataFrame:
+    confident = labels.with_columns(confidence=2 * (pl.col("p_a") - 0.5).abs())
+    return confident.select(list(LABELS)).cast(LABELS).sort("pair_id")  # type: ignore[arg-type]

@@ -1,0 +1,121 @@
+"""Pairs with human labels and what judges said of them, as JSONL files hold them.
+
+Judges may be ours or anybody's: a verdict is a probability or the judge's own words. What cannot
+be read is None, never a tie.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Literal, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from schemas.errors import ContractError, OutputError
+from schemas.jobs import describe
+from schemas.verdicts import Verdict, parse_verdict
+
+Line = TypeVar("Line", bound=BaseModel)
+
+_P_A: dict[Verdict, float] = {"A": 1.0, "tie": 0.5, "B": 0.0}
+
+
+class _Line(BaseModel):
+    # Files of other tools carry further keys, which are not ours to judge.
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+
+class _Meta(_Line):
+    annotators: tuple[Verdict, ...] = ()
+
+
+class HumanPair(_Line):
+    """Two responses to one prompt and which one people preferred.
+
+    Attributes:
+        human_preference: The label; None where nobody gave one.
+        meta: ``annotators`` holds the single votes where there are several.
+    """
+
+    id: str
+    prompt: str
+    response_a: str
+    response_b: str
+    human_preference: Verdict | None = None
+    meta: _Meta = _Meta()
+
+
+class JudgedPair(_Line):
+    """What a judge said of one pair in one order.
+
+    Attributes:
+        order: ``AB`` where response_a was shown first.
+        judge: Whose verdict it is.
+        strategy: How it was asked, part of the judge's name.
+        raw: The judge's own words, in which A or (a) is the response shown first.
+        p_first: Probability that the response shown first is better; wins over ``raw``.
+        is_readable: False where the judge was asked for probabilities and named neither
+            response; ``raw`` is then its reasoning and no verdict.
+        outside_mass: Probability outside both verdicts.
+        finish_reason: ``length`` where the words were cut off.
+    """
+
+    pair_id: str
+    order: Literal["AB", "BA"]
+    judge: str = "judge"
+    strategy: str = ""
+    raw: str | None = None
+    p_first: float | None = Field(default=None, ge=0, le=1, allow_inf_nan=False)
+    is_readable: bool = True
+    outside_mass: float | None = None
+    finish_reason: Literal["stop", "length"] = "stop"
+    prompt_version: str | None = None
+    input_tokens: int | None = None
+    output_tokens: int | None = None
+    seconds: float | None = None
+    cost_usd: float | None = None
+
+    @property
+    def name(self) -> str:
+        """Judge and strategy."""
+        return f"{self.judge} {self.strategy}".strip()
+
+    @property
+    def p_a(self) -> float | None:
+        """Probability that A is better; None where nothing readable was said."""
+        said = self.p_first
+        if not self.is_readable:
+            return None
+        if said is None and self.raw is not None:
+            try:
+                said = _P_A[parse_verdict(self.raw, self.finish_reason)]
+            except OutputError:
+                return None
+        if said is None:
+            return None
+        return said if self.order == "AB" else 1.0 - said
+
+
+def lines_of(path: Path, model: type[Line]) -> Iterator[tuple[int, Line]]:
+    """The lines of a JSONL file with their numbers.
+
+    Raises:
+        ContractError: Names the file, the line and the field.
+    """
+    try:
+        with path.open(encoding="utf-8-sig") as file:
+            for number, line in enumerate(file, start=1):
+                if line.strip():
+                    yield number, _parsed(line, model, f"{path}:{number}")
+    except OSError as error:
+        raise ContractError(f"{path}: cannot be read ({error.strerror})") from error
+    except UnicodeDecodeError as error:
+        raise ContractError(f"{path}: is not UTF-8 text ({error.reason})") from error
+
+
+def _parsed(line: str, model: type[Line], where: str) -> Line:
+    try:
+        return model.model_validate_json(line)
+    except ValidationError as error:
+        raise ContractError(f"{where}: {describe(error)}") from error

@@ -1,0 +1,82 @@
+"""Agreement of people and a judge: hand-worked tables, several raters, categories."""
+
+from __future__ import annotations
+
+import polars as pl
+import pytest
+
+from analysis.agreement import agree, alpha, consensus, disagreements, same_items
+
+
+def labels(*rows: tuple[str, str]) -> pl.DataFrame:
+    return pl.DataFrame([{"pair_id": str(n), "human": h, "ai": a} for n, (h, a) in enumerate(rows)])
+
+
+def test_by_hand() -> None:
+    rows = [("A", "A")] * 4 + [("A", "B")] * 1 + [("B", "B")] * 3 + [("tie", "A"), ("B", "-")]
+    found = agree(labels(*rows))
+    assert (found.n, found.unreadable) == (9, 1)
+    assert found.table == ((4, 0, 1), (1, 0, 0), (0, 0, 3))
+    assert found.with_ties.value == pytest.approx(7 / 9)
+    assert (found.decided.value, found.decided.n) == (pytest.approx(7 / 8), 8)
+    # Expected: A 5/9 * 5/9, tie 1/9 * 0, B 3/9 * 4/9 = 37/81.
+    assert found.kappa.value == pytest.approx((7 / 9 - 37 / 81) / (1 - 37 / 81))
+
+
+def test_alpha_of_the_textbook() -> None:
+    """Krippendorff 2011, "Computing Krippendorff's Alpha-Reliability", section A: 0.095.
+
+    By hand: 4 of 10 units differ, 14 A and 6 B: 1 - 0.4 / (2 * 14 * 6 / (20 * 19)).
+    """
+    first = ["A", "B", "A", "B", "A", "A", "A", "A", "A", "A"]
+    second = ["B", "B", "B", "A", "A", "B", "A", "A", "A", "A"]
+    found = alpha([[a, b] for a, b in zip(first, second, strict=True)])
+    assert found.value == pytest.approx(0.095, abs=0.001)
+
+
+def test_alpha_of_one_label_only_is_undefined() -> None:
+    assert alpha([["A", "A"], ["A", None]]).value is None
+
+
+def test_mcnemar_by_hand() -> None:
+    human = pl.Series(["A"] * 12)
+    first = pl.Series(["A"] * 10 + ["B"] * 2)
+    second = pl.Series(["B"] * 8 + ["A"] * 4)
+    # First alone right 8 times, second alone twice: 2 * P(X <= 2 | 10, 0.5) = 112 / 1024.
+    assert same_items(first, second, human) == pytest.approx(112 / 1024)
+    assert same_items(first, first, human) is None
+
+
+def test_a_consensus_trusts_the_rater_who_agrees_with_the_others() -> None:
+    votes: list[list[str | None]] = []
+    for number in range(60):
+        truth = "AB"[number % 2]
+        other = "BA"[number % 2]
+        # Two good raters, and one who is wrong most of the time.
+        votes.append([truth, truth if number % 10 else other, other if number % 3 else truth])
+    votes.append(["A", None, "B"])
+    found = consensus(votes)
+    assert found[-1]["A"] > 0.9
+    for number, belief in enumerate(found[:-1]):
+        assert max(belief, key=lambda label: belief[label]) == "AB"[number % 2]
+        assert sum(belief.values()) == pytest.approx(1)
+
+
+def test_each_disagreement_has_its_evidence() -> None:
+    frame = pl.DataFrame(
+        {
+            "pair_id": ["1", "2", "3", "4", "5", "6", "7"],
+            "human": ["A", "A", "A", "tie", "A", "A", "A"],
+            "ai": ["B", "B", "B", "A", "tie", "B", "A"],
+            "consistent": [True, False, True, True, True, True, True],
+            "confidence": [0.9, 0.9, 0.1, 0.9, 0.9, 0.9, 0.9],
+            "annotators": [["A", "B", "A"], [], [], [], [], [], []],
+        },
+        schema_overrides={"annotators": pl.List(pl.String)},
+    )
+    found = disagreements(frame)
+    assert [d.category for d in found] == [
+        "subjective", "position", "judge unsure", "judge decides, people do not",
+        "people decide, judge does not", "different criteria",
+    ]  # fmt: skip
+    assert found[2].evidence == "confidence 0.10"

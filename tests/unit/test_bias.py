@@ -1,0 +1,114 @@
+"""Bias against people: labellers with a known habit are flagged, people and coins are not."""
+
+from __future__ import annotations
+
+import numpy as np
+import polars as pl
+import pytest
+
+from analysis.bias import feature_differences, measure
+from analysis.statistics.logistic import fit
+from analysis.text_features import DIMENSIONS, features
+
+N = 300
+
+
+def texts(seed: int) -> list[tuple[str, str]]:
+    generator = np.random.default_rng(seed)
+    text = "the result may vary but it is clearly useful I think you could do this"
+    words = text.split()
+
+    def one() -> str:
+        chosen = generator.choice(words, generator.integers(5, 60))
+        marks = "\n- point" * int(generator.integers(0, 4))
+        return " ".join(chosen) + "." + marks
+
+    return [(one(), one()) for _ in range(N)]
+
+
+def people(leads: np.ndarray, seed: int) -> list[str]:
+    """Who like long answers a little, and otherwise what nobody measures."""
+    generator = np.random.default_rng(seed)
+    p_a = 1 / (1 + np.exp(-0.5 * leads[:, 0]))
+    return ["A" if generator.uniform() < p else "B" for p in p_a]
+
+
+def report(human: list[str] | None, ab: list[str], ba: list[str], leads: np.ndarray):  # type: ignore[no-untyped-def]
+    frame = pl.DataFrame(
+        {"human": human or [None] * len(ab), "v_ab": ab, "v_ba": ba},
+        schema_overrides={"human": pl.String},
+    )
+    return measure(frame, leads)
+
+
+def flagged(found) -> set[str]:  # type: ignore[no-untyped-def]
+    return {each.name for each in found.dimensions if each.is_flagged}
+
+
+def test_always_the_longer_is_flagged_for_length() -> None:
+    pairs = texts(1)
+    leads = feature_differences(pairs)
+    longer = ["A" if lead > 0 else "B" for lead in leads[:, 0]]
+    found = report(people(leads, 2), longer, longer, leads)
+    assert "length" in flagged(found)
+    length = found.dimensions[0]
+    assert length.difference.value > 0
+    assert found.position.flip_rate.value == 0
+
+
+def test_always_the_first_is_position_and_no_style() -> None:
+    pairs = texts(3)
+    leads = feature_differences(pairs)
+    found = report(people(leads, 4), ["A"] * N, ["B"] * N, leads)
+    assert found.position.first_share.value == 1.0
+    assert found.position_term.low > 0
+    assert found.position.flips_to_first.value == 1.0
+    assert flagged(found) == set()
+
+
+def test_a_coin_and_other_people_are_seldom_flagged() -> None:
+    flags = 0
+    for seed in range(100):
+        pairs = texts(100 + seed)
+        leads = feature_differences(pairs)
+        generator = np.random.default_rng(seed)
+        other = people(leads, 1000 + seed)
+        found = report(people(leads, seed), other, other, leads)
+        flags += bool(flagged(found))
+        coin = [str(generator.choice(["A", "B"])) for _ in range(N)]
+        assert report(None, coin, coin, leads).with_people == 0
+    assert flags <= 10, "5 in 100 expected"
+
+
+def test_without_people_it_is_a_preference() -> None:
+    leads = feature_differences(texts(5))
+    longer = ["A" if lead > 0 else "B" for lead in leads[:, 0]]
+    found = report(None, longer, longer, leads)
+    assert found.dimensions[0].difference is None
+    assert "length" in flagged(found)
+
+
+def test_the_fit_equals_an_unpenalised_one_where_there_is_much_to_see() -> None:
+    import statsmodels.api as sm
+
+    generator = np.random.default_rng(8)
+    terms = generator.normal(size=(20_000, 2))
+    outcomes = (generator.uniform(size=20_000) < 1 / (1 + np.exp(-terms @ [0.7, -0.2]))) * 1.0
+    clusters = np.arange(20_000) // 2
+    ours = fit(terms, outcomes, clusters)
+    theirs = sm.Logit(outcomes, terms).fit(
+        disp=0, cov_type="cluster", cov_kwds={"groups": clusters, "use_correction": False}
+    )
+    assert [c.value for c in ours] == pytest.approx(theirs.params, abs=2e-3)
+    assert [(c.high - c.low) / 3.92 for c in ours] == pytest.approx(theirs.bse, rel=0.02)
+
+
+def test_features_by_hand() -> None:
+    found = dict(zip(DIMENSIONS, features("I can't say. Maybe it's so."), strict=True))
+    # Six words; I, can't, it's are casual; one hedge; 4.71 * 19 / 6 + 0.5 * 3 - 21.43.
+    assert found["length"] == pytest.approx(np.log(7))
+    assert found["formality"] == pytest.approx(-50)
+    assert found["assertiveness"] == pytest.approx(-100 / 6)
+    assert found["markdown"] == 0
+    assert features("") == (0, 0, 0, 0, 0)
+    assert features("# Title\n\n- one\n- **two**")[4] == pytest.approx(np.log(5))

@@ -1,0 +1,187 @@
+"""Certificates from verdicts: hand-worked pairs, reading, joining, pages."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import pytest
+from click.testing import CliRunner
+
+from analysis.certificate import certify
+from analysis.certificate_view import as_json
+from analysis.judged import join, read_pairs, read_verdicts
+from analysis.judgement_commands import certify as command
+from schemas.errors import ContractError
+
+#: human label; verdict in order AB, in order BA, as the judge wrote them of (a) and (b)
+FIVE = {
+    "p1": ("A", "Output (a)", "Output (b)"),  # right twice
+    "p2": ("B", "Output (b)", "Output (a)"),  # right twice
+    "p3": ("A", "Output (a)", "Output (a)"),  # the first shown: right, then wrong
+    "p4": ("B", "Output (a)", "neither is good"),  # wrong, then unreadable
+    "p5": ("tie", "Output (b)", "Output (b)"),  # people call it a tie
+}
+
+
+def write(folder: Path, cases: dict[str, tuple[str, str, str]] = FIVE) -> tuple[Path, Path]:
+    pairs, verdicts = folder / "pairs.jsonl", folder / "verdicts.jsonl"
+    with pairs.open("w") as file:
+        for name, (human, _, _) in cases.items():
+            row = {"id": name, "prompt": name, "response_a": "long text", "response_b": "text"}
+            file.write(json.dumps({**row, "human_preference": human, "source": "s"}) + "\n")
+    with verdicts.open("w") as file:
+        for name, (_, *raws) in cases.items():
+            for order, raw in zip(("AB", "BA"), raws, strict=True):
+                row = {"pair_id": name, "judge": "J", "order": order, "raw": raw}
+                file.write(json.dumps(row) + "\n")
+    return pairs, verdicts
+
+
+def made(folder: Path, **settings: Any) -> Any:
+    pairs, verdicts = write(folder)
+    joined = join(read_pairs(pairs), read_verdicts([verdicts]))
+    return certify(joined.pairs, joined.verdicts, **settings)
+
+
+def test_five_pairs_by_hand(tmp_path: Path) -> None:
+    found = made(tmp_path)
+    assert (found.n, found.verdicts, found.invalid) == (5, 10, 1)
+    # Seven readable verdicts on the four decided pairs, five of them right.
+    assert found.accuracy_single_order.value == pytest.approx(5 / 7)
+    assert found.accuracy_single_order.n == 7
+    # Readable in both orders: p1, p2, p3, p5; the same verdict in p1 and p2.
+    assert found.same_verdict_both_orders.value == pytest.approx(2 / 4)
+    assert found.accuracy_where_agreed.value == 1.0
+    assert found.coverage_where_agreed.value == pytest.approx(2 / 4)
+    # First shown: p1 AB, p2 BA, p3 twice, p4 AB; second: p1 BA, p2 AB, p5 twice.
+    assert found.first_position_share.value == pytest.approx(5 / 9)
+    assert found.always_longer.value == pytest.approx(2 / 4)
+    assert found.calibration is None
+    assert found.human_ceiling.value is None
+
+
+@pytest.mark.parametrize(
+    ("mode", "right", "of"),
+    # mean and conservative: p1 and p2 right, p3 a tie (wrong), p5 a tie (right); p4 has no label.
+    [("mean", 3, 4), ("conservative", 3, 4), ("drop", 2, 2)],
+)
+def test_modes(tmp_path: Path, mode: str, right: int, of: int) -> None:
+    found = made(tmp_path, mode=mode).accuracy_with_ties
+    assert (found.value, found.n) == (pytest.approx(right / of), of)
+
+
+def test_kappa_by_hand(tmp_path: Path) -> None:
+    # Readable verdicts, human by judge: A: A A, A B (p1 A A, p3 A B -> A 3, B 1); B: B B, A (3);
+    # tie: B, A. Table rows A, tie, B: [3 0 1], [1 0 1], [1 0 2]; observed 5/9;
+    # expected (4*5 + 0 + 3*4) / 81 = 32/81.
+    found = made(tmp_path).kappa
+    assert found.value == pytest.approx((5 / 9 - 32 / 81) / (1 - 32 / 81))
+
+
+def test_probabilities_win_over_words_and_are_calibrated(tmp_path: Path) -> None:
+    pairs, _ = write(tmp_path)
+    soft = tmp_path / "soft.jsonl"
+    with soft.open("w") as file:
+        for name, (human, *_) in FIVE.items():
+            for order in ("AB", "BA"):
+                p_a = 0.8 if human == "A" else 0.3
+                row = {"pair_id": name, "order": order, "raw": "B", "seconds": 0.5}
+                p_first = p_a if order == "AB" else 1 - p_a
+                file.write(json.dumps({**row, "cost_usd": 0.01, "p_first": p_first}) + "\n")
+    joined = join(read_pairs(pairs), read_verdicts([soft]))
+    found = certify(joined.pairs, joined.verdicts)
+    assert found.accuracy_single_order.value == 1.0
+    assert found.calibration is not None
+    assert found.calibration.brier == pytest.approx((2 * 0.2**2 + 2 * 0.3**2) / 4)
+    assert found.seconds_per_1k == pytest.approx(1000)
+    assert found.usd_per_1k == pytest.approx(20)
+
+
+def test_people_among_themselves(tmp_path: Path) -> None:
+    pairs = tmp_path / "pairs.jsonl"
+    rows = [["A", "A", "B"], ["A", "A", "A"], ["A", "tie", "B"]]
+    with pairs.open("w") as file:
+        for number, votes in enumerate(rows):
+            row = {"id": str(number), "prompt": "p", "response_a": "a", "response_b": "b",
+                   "human_preference": "A", "meta": {"annotators": votes}}  # fmt: skip
+            file.write(json.dumps(row) + "\n")
+    from analysis.certificate import human_ceiling
+
+    found = human_ceiling(read_pairs(pairs))
+    # Pair 0: each A sees A and B, no mode; B sees A, A and is wrong. Pair 1: three right.
+    # Pair 2: no two others agree.
+    assert (found.value, found.n) == (pytest.approx(3 / 4), 4)
+
+
+def test_asked_again(tmp_path: Path) -> None:
+    _, first = write(tmp_path)
+    again = read_verdicts([first]).with_columns(
+        p_a=pl.when(pl.col("pair_id") == "p1").then(0.0).otherwise(pl.col("p_a"))
+    )
+    found = made(tmp_path, again=again).retest
+    # Nine readable; p1 was A twice and now is B twice.
+    assert (found.value, found.n) == (pytest.approx(7 / 9), 9)
+
+
+def test_ids_that_only_one_side_knows_are_named(tmp_path: Path) -> None:
+    pairs, verdicts = write(tmp_path)
+    extra = {"pair_id": "stranger", "order": "AB", "raw": "A", "judge": "J"}
+    verdicts.write_text(verdicts.read_text().replace('"p5"', '"p6"') + json.dumps(extra) + "\n")
+    joined = join(read_pairs(pairs), read_verdicts([verdicts]))
+    assert joined.only_human == ("p5",)
+    assert joined.only_judged == ("p6", "stranger")
+
+
+@pytest.mark.parametrize(
+    ("line", "expected"),
+    [
+        ('{"pair_id": "p1", "judge": "J", "order": "AB", "raw": "A"}', ":11: J judged pair 'p1'"),
+        ('{"pair_id": "p1", "order": "CD"}', ":11: order"),
+        ('{"pair_id": "p9", "order": "AB", "p_first": 1.5}', ":11: p_first"),
+        ("not json", ":11: "),
+    ],
+)
+def test_a_bad_verdict_is_refused_with_its_line(tmp_path: Path, line: str, expected: str) -> None:
+    _, verdicts = write(tmp_path)
+    verdicts.write_text(verdicts.read_text() + line + "\n")
+    with pytest.raises(ContractError, match=expected):
+        read_verdicts([verdicts])
+
+
+def test_a_pair_that_stands_twice_is_refused(tmp_path: Path) -> None:
+    pairs, _ = write(tmp_path)
+    pairs.write_text(2 * pairs.read_text())
+    with pytest.raises(ContractError, match=r":6: pair 'p1' stands at line 1 already"):
+        read_pairs(pairs)
+
+
+def test_the_command_writes_json_and_a_page(tmp_path: Path) -> None:
+    pairs, verdicts = write(tmp_path)
+    numbers, page = tmp_path / "c.json", tmp_path / "c.html"
+    sources = ["--pairs", str(pairs), "--replay", str(verdicts)]
+    outputs = ["--json", str(numbers), "--html", str(page)]
+    done = CliRunner().invoke(command, [*sources, *outputs], catch_exceptions=False)
+    assert done.exit_code == 0
+    found = json.loads(numbers.read_text())
+    shares = ("accuracy_single_order", "same_verdict_both_orders", "accuracy_where_agreed")
+    assert {"n", "invalid", *shares, "first_position_share", "kappa", "ci"} <= set(found)
+    low, high = found["ci"]["accuracy_single_order"]
+    assert low <= found["accuracy_single_order"] <= high
+    text = page.read_text()
+    assert "not measured" in text
+    assert "http" not in text.split("<body>")[1]
+
+
+def test_the_numbers_of_json_are_plain(tmp_path: Path) -> None:
+    json.dumps(as_json(made(tmp_path)), allow_nan=False)
+
+
+def test_neither_or_both_sources_is_an_error(tmp_path: Path) -> None:
+    pairs, verdicts = write(tmp_path)
+    for extra in ([], ["--replay", str(verdicts), "--config", "c.yaml"]):
+        done = CliRunner().invoke(command, ["--pairs", str(pairs), *extra])
+        assert done.exit_code != 0
+        assert "either" in str(done.exception)

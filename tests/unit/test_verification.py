@@ -1,0 +1,124 @@
+"""Verification samples: probabilities add up to the budget, estimates are of all labels."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+
+from analysis.verification import (
+    doubt,
+    draw,
+    inclusion_probabilities,
+    weighted_mean,
+    with_ai_labels,
+)
+
+N = 2000
+
+
+def world(seed: int = 3) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Labels with p(A), whether the AI's label is right, and the doubt about each."""
+    generator = np.random.default_rng(seed)
+    p_a = generator.beta(1.2, 1.2, N)
+    consistent = generator.uniform(size=N) < 0.4 + 1.2 * np.abs(p_a - 0.5)
+    right = generator.uniform(size=N) < np.where(consistent, 0.85, 0.55)
+    no = np.zeros(N, dtype=bool)
+    return p_a, right.astype(float), doubt(p_a, consistent, no, no)
+
+
+@given(
+    arrays(np.float64, st.integers(1, 60), elements=st.floats(0.01, 5)),
+    st.floats(0.05, 1),
+    st.floats(0.01, 1),
+)
+def test_probabilities_sum_to_the_budget(scores: np.ndarray, rate: float, floor: float) -> None:
+    budget = rate * len(scores)
+    found = inclusion_probabilities(scores, budget, floor)
+    assert found.sum() == pytest.approx(budget)
+    assert np.all((found > 0) & (found <= 1))
+
+
+@pytest.mark.parametrize(("budget", "floor"), [(0, 0.1), (11, 0.1), (5, 0), (5, 1.5)])
+def test_what_cannot_be_drawn_is_refused(budget: float, floor: float) -> None:
+    with pytest.raises(ValueError, match=r"must"):
+        inclusion_probabilities(np.ones(10), budget, floor)
+
+
+def test_doubtful_labels_are_likelier_to_be_drawn() -> None:
+    p_a = np.array([0.99, 0.5, 0.99, np.nan])
+    flags = np.array([True, True, False, True]), np.zeros(4, bool), np.zeros(4, bool)
+    sure, unsure, flipped, unreadable = doubt(p_a, *flags)
+    assert sure < flipped <= unsure
+    assert unreadable == unsure
+
+
+def test_a_draw_has_the_size_of_its_budget_and_repeats_by_its_seed() -> None:
+    probabilities = inclusion_probabilities(world()[2], 150)
+    first = draw(probabilities, 5)
+    assert len(first) in (149, 150, 151)
+    assert len(set(first)) == len(first)
+    assert np.array_equal(first, draw(probabilities, 5))
+    assert not np.array_equal(first, draw(probabilities, 6))
+
+
+def test_each_label_is_drawn_with_its_probability() -> None:
+    probabilities = inclusion_probabilities(world()[2], 300)
+    hits = np.zeros(N)
+    for seed in range(2000):
+        hits[draw(probabilities, seed)] += 1
+    error = np.abs(hits / 2000 - probabilities) / np.sqrt(probabilities / 2000)
+    assert error.max() < 5
+
+
+def test_over_many_draws_the_mean_is_the_truth_and_the_interval_holds() -> None:
+    _, right, scores = world()
+    probabilities = inclusion_probabilities(scores, 200)
+    values, inside = [], 0
+    for seed in range(1000):
+        drawn = draw(probabilities, seed)
+        found = weighted_mean(right[drawn], probabilities[drawn]).estimate
+        assert found.value is not None
+        values.append(found.value)
+        inside += found.low <= right.mean() <= found.high  # type: ignore[operator]
+    assert np.mean(values) == pytest.approx(right.mean(), abs=0.005)
+    assert 0.93 <= inside / 1000 <= 0.97
+
+
+def test_the_ais_labels_help_where_they_predict() -> None:
+    generator = np.random.default_rng(9)
+    predicted = generator.uniform(size=N)
+    truth = (generator.uniform(size=N) < 0.1 + 0.8 * predicted).astype(float)
+    probabilities = np.full(N, 0.1)
+    inside, worth, values = 0, [], []
+    for seed in range(400):
+        drawn = draw(probabilities, seed)
+        found = with_ai_labels(truth[drawn], probabilities[drawn], predicted[drawn], predicted)
+        inside += found.estimate.low <= truth.mean() <= found.estimate.high  # type: ignore[operator]
+        worth.append(found.worth)
+        values.append(found.estimate.value)
+        assert 0 <= found.lam <= 1
+    assert np.mean(values) == pytest.approx(truth.mean(), abs=0.005)
+    assert inside / 400 >= 0.92
+    # Correlation 0.46 of prediction and truth: one checked label is worth about 1 / (1 - r^2).
+    assert 220 < np.mean(worth) < 290
+
+
+def test_useless_predictions_do_no_harm() -> None:
+    generator = np.random.default_rng(4)
+    truth = (generator.uniform(size=N) < 0.7).astype(float)
+    noise = generator.uniform(size=N)
+    probabilities = np.full(N, 0.1)
+    drawn = draw(probabilities, 1)
+    plain = weighted_mean(truth[drawn], probabilities[drawn]).estimate
+    helped = with_ai_labels(truth[drawn], probabilities[drawn], noise[drawn], noise).estimate
+    assert helped.high - helped.low <= 1.02 * (plain.high - plain.low)  # type: ignore[operator]
+
+
+def test_everything_checked_leaves_no_doubt() -> None:
+    _, right, _ = world()
+    found = weighted_mean(right, np.ones(N))
+    assert found.estimate.interval == pytest.approx((right.mean(), right.mean()))
+    assert found.effective_n == pytest.approx(N)
