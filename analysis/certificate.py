@@ -12,6 +12,7 @@ from typing import Literal
 import numpy as np
 import polars as pl
 
+from analysis.judged import verdict_of, verdict_table
 from analysis.statistics import chance
 from analysis.statistics.calibration import Calibration, calibration
 from analysis.statistics.estimates import Counts, Estimate, Statistic, from_patterns, ratio, share
@@ -137,35 +138,9 @@ def certify(
 
 
 def paired(pairs: pl.DataFrame, verdicts: pl.DataFrame) -> pl.DataFrame:
-    """One row a labelled pair: both orders' p(A) and verdicts beside the human label.
-
-    Columns: those of the pairs, p_ab, p_ba, v_ab, v_ba (``-`` invalid), orders (1 or 2).
-    """
-    by_order = verdicts.with_columns(asked=pl.lit(1))
-    wide = pairs.filter(pl.col("human").is_not_null()).with_columns(orders=pl.lit(0))
-    for order in ("AB", "BA"):
-        name = order.lower()
-        part = by_order.filter(pl.col("order") == order).select(
-            "pair_id", pl.col("p_a").alias(f"p_{name}"), pl.col("asked").alias(f"asked_{name}")
-        )
-        wide = wide.join(part, on="pair_id", how="left").with_columns(
-            orders=pl.col("orders") + pl.col(f"asked_{name}").fill_null(0),
-            **{f"v_{name}": verdict_of(pl.col(f"p_{name}"))},
-        )
-    return wide.filter(pl.col("orders") > 0)
-
-
-def verdict_of(p_a: pl.Expr) -> pl.Expr:
-    """A, tie or B of a probability of A; ``-`` where there is none."""
-    return (
-        pl.when(p_a.is_null())
-        .then(pl.lit("-"))
-        .when(p_a > 0.5)
-        .then(pl.lit("A"))
-        .when(p_a < 0.5)
-        .then(pl.lit("B"))
-        .otherwise(pl.lit("tie"))
-    )
+    """One row a labelled and judged pair: columns of both, see ``judged.verdict_table``."""
+    labelled = pairs.filter(pl.col("human").is_not_null())
+    return labelled.join(verdict_table(verdicts), on="pair_id", maintain_order="left")
 
 
 def label_of(mode: Mode, tie_margin: float) -> pl.Expr:

@@ -108,6 +108,44 @@ def join(pairs: pl.DataFrame, verdicts: pl.DataFrame) -> Joined:
     )
 
 
+def verdict_table(verdicts: pl.DataFrame) -> pl.DataFrame:
+    """One row a pair of one judge's verdicts.
+
+    Columns: pair_id, p_ab, p_ba (p of A, null where invalid or not asked), v_ab, v_ba (A, tie, B,
+    ``-``), orders (1 or 2 that were asked).
+    """
+    parts = [
+        verdicts.filter(pl.col("order") == order).select(
+            "pair_id",
+            pl.col("p_a").alias(f"p_{order.lower()}"),
+            pl.lit(1).alias(f"asked_{order.lower()}"),
+        )
+        for order in ("AB", "BA")
+    ]
+    both = parts[0].join(parts[1], on="pair_id", how="full", coalesce=True).sort("pair_id")
+    return both.select(
+        "pair_id",
+        "p_ab",
+        "p_ba",
+        v_ab=verdict_of(pl.col("p_ab")),
+        v_ba=verdict_of(pl.col("p_ba")),
+        orders=pl.col("asked_ab").fill_null(0) + pl.col("asked_ba").fill_null(0),
+    )
+
+
+def verdict_of(p_a: pl.Expr) -> pl.Expr:
+    """A, tie or B of a probability of A; ``-`` where there is none."""
+    return (
+        pl.when(p_a.is_null())
+        .then(pl.lit("-"))
+        .when(p_a > 0.5)
+        .then(pl.lit("A"))
+        .when(p_a < 0.5)
+        .then(pl.lit("B"))
+        .otherwise(pl.lit("tie"))
+    )
+
+
 def _pair_row(pair: HumanPair) -> dict[str, Any]:
     return {
         "pair_id": pair.id,

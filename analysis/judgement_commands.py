@@ -1,4 +1,5 @@
-"""Commands that say how good labels are: ``certify``, ``agreement``, ``verify``.
+"""Commands that say how good labels are: ``certify``, ``agreement``, ``bias``,
+``verify``.
 
 Arguments and messages only; the numbers come from the other modules. A judge is asked by the
 ``judge`` command in a process of its own, since analysis runs no model.
@@ -11,6 +12,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -205,6 +207,28 @@ def agreement(
         print_comparison(found, listed)
 
 
+@click.command()
+@click.option("--ai", multiple=True, required=True, type=_FILE, help="Verdicts in both orders.")
+@click.option("--judge", help="Whose verdicts, where the files are of several judges.")
+@PAIRS
+@click.option("--json", "json_out", type=_FILE, help="Write the numbers here; - for stdout.")
+def bias(ai: tuple[Path, ...], judge: str | None, pairs: Path, json_out: Path | None) -> None:
+    """What moves a judge besides what people value: position, length and style.
+
+    Where pairs have human labels, a bias is the judge's coefficient minus people's on the same
+    pairs, Holm-corrected; without them it is the judge's own preference, and said to be one.
+    """
+    from analysis.bias_view import measured, print_report
+    from analysis.output_file import output_file
+
+    found = measured(pairs, ai, judge)
+    if json_out:
+        with output_file(json_out) as writer:
+            writer.write(json.dumps(asdict(found), indent=2) + "\n")
+    if str(json_out) != "-":
+        print_report(found)
+
+
 @click.group()
 def verify() -> None:
     """Draw labels for people to check, and say what the checked ones tell of all."""
@@ -274,4 +298,4 @@ def verify_estimate(
             click.echo(line)
 
 
-commands: list[click.Command] = [certify, agreement, verify]
+commands: list[click.Command] = [certify, agreement, bias, verify]

@@ -11,9 +11,9 @@ from pathlib import Path
 
 import polars as pl
 
-from analysis.certificate import Mode, label_of, verdict_of
+from analysis.certificate import Mode, label_of
 from analysis.frames import Frames
-from analysis.judged import read_verdicts
+from analysis.judged import read_verdicts, verdict_table
 from schemas.errors import ContractError
 
 LABELS = {
@@ -33,6 +33,22 @@ def labels_of_files(
     Raises:
         ContractError: A line is no verdict, or the files hold several judges and none is named.
     """
+    both = verdict_table(one_judge(paths, judge))
+    return _finished(
+        both.with_columns(
+            ai=label_of(mode, tie_margin),
+            p_a=(pl.col("p_ab") + pl.col("p_ba")) / 2,
+            consistent=pl.col("v_ab") == pl.col("v_ba"),
+        )
+    )
+
+
+def one_judge(paths: Sequence[Path], judge: str | None) -> pl.DataFrame:
+    """The verdicts of one judge.
+
+    Raises:
+        ContractError: A line is no verdict, several judges and none named, or none of that name.
+    """
     verdicts = read_verdicts(paths)
     judges = sorted(set(verdicts["judge"]))
     if judge is None and len(judges) > 1:
@@ -40,20 +56,7 @@ def labels_of_files(
     chosen = verdicts.filter(pl.col("judge") == (judge or judges[0]))
     if chosen.is_empty():
         raise ContractError(f"no verdicts of {judge!r}; there are: {', '.join(judges)}")
-    orders = {
-        order: chosen.filter(pl.col("order") == order).select(
-            "pair_id", pl.col("p_a").alias(f"p_{order.lower()}")
-        )
-        for order in ("AB", "BA")
-    }
-    both = orders["AB"].join(orders["BA"], on="pair_id", how="full", coalesce=True)
-    return _finished(
-        both.with_columns(
-            ai=label_of(mode, tie_margin),
-            p_a=(pl.col("p_ab") + pl.col("p_ba")) / 2,
-            consistent=verdict_of(pl.col("p_ab")) == verdict_of(pl.col("p_ba")),
-        )
-    )
+    return chosen
 
 
 def labels_of_run(frames: Frames) -> pl.DataFrame:

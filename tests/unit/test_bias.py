@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
+
 import numpy as np
 import polars as pl
 import pytest
+from click.testing import CliRunner
 
 from analysis.bias import feature_differences, measure
+from analysis.judgement_commands import bias
 from analysis.statistics.logistic import fit
 from analysis.text_features import DIMENSIONS, features
 
@@ -68,7 +73,7 @@ def test_always_the_first_is_position_and_no_style() -> None:
 
 def test_a_coin_and_other_people_are_seldom_flagged() -> None:
     flags = 0
-    for seed in range(100):
+    for seed in range(40):
         pairs = texts(100 + seed)
         leads = feature_differences(pairs)
         generator = np.random.default_rng(seed)
@@ -77,7 +82,7 @@ def test_a_coin_and_other_people_are_seldom_flagged() -> None:
         flags += bool(flagged(found))
         coin = [str(generator.choice(["A", "B"])) for _ in range(N)]
         assert report(None, coin, coin, leads).with_people == 0
-    assert flags <= 10, "5 in 100 expected"
+    assert flags <= 6, "2 in 40 expected"
 
 
 def test_without_people_it_is_a_preference() -> None:
@@ -112,3 +117,29 @@ def test_features_by_hand() -> None:
     assert found["markdown"] == 0
     assert features("") == (0, 0, 0, 0, 0)
     assert features("# Title\n\n- one\n- **two**")[4] == pytest.approx(np.log(5))
+
+
+def test_the_command_says_what_it_is_without_people(tmp_path: Path) -> None:
+    pairs, verdicts = tmp_path / "pairs.jsonl", tmp_path / "verdicts.jsonl"
+    rows = [(str(n), a, b) for n, (a, b) in enumerate(texts(7))]
+    pairs.write_text(
+        "".join(
+            json.dumps({"id": n, "prompt": "p", "response_a": a, "response_b": b}) + "\n"
+            for n, a, b in rows
+        )
+    )
+    with verdicts.open("w") as file:
+        for n, a, b in rows:
+            for order in ("AB", "BA"):
+                p_first = float((len(a) > len(b)) == (order == "AB"))
+                row = {"pair_id": n, "order": order, "p_first": p_first}
+                file.write(json.dumps(row) + "\n")
+    sources = ["--pairs", str(pairs), "--ai", str(verdicts)]
+    done = CliRunner().invoke(bias, sources, catch_exceptions=False)
+    assert "Preference on 300 pairs" in done.stdout
+    assert "No human labels" in done.stdout
+    out = tmp_path / "bias.json"
+    CliRunner().invoke(bias, [*sources, "--json", str(out)], catch_exceptions=False)
+    found = json.loads(out.read_text())
+    assert found["dimensions"][0]["name"] == "length"
+    assert found["dimensions"][0]["is_flagged"]
