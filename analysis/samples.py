@@ -7,7 +7,7 @@ One JSON line a drawn label, with the probability with which it was drawn. Peopl
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -103,7 +103,6 @@ def plan(labels: pl.DataFrame, budget: float, seed: int, floor: float) -> list[d
             "probability": float(probabilities[at]),
             "population": n,
             "seed": seed,
-            "human_preference": None,
         }
         for at in draw(probabilities, seed)
     ]
@@ -143,7 +142,8 @@ def estimate(sample: Path, labels: pl.DataFrame | None, people: Path | None) -> 
         people: Pairs with ``human_preference`` by id, where the sample was left as it was.
 
     Raises:
-        ContractError: A line is no drawn label, an id stands twice, or nobody checked any.
+        ContractError: A line is no drawn label, an id stands twice, nobody checked any, or the
+            labels are not those that the sample was drawn from.
     """
     known = lines_of(people, HumanPair) if people else ()
     said = {pair.id: pair.human_preference for _, pair in known}
@@ -162,6 +162,11 @@ def estimate(sample: Path, labels: pl.DataFrame | None, people: Path | None) -> 
     helped = None
     if labels is not None:
         predicted = predictions(labels)
+        if stranger := next((x.pair_id for x in checked if x.pair_id not in predicted), None):
+            raise ContractError(
+                f"{sample}: pair {stranger!r} has no readable label among those given; name the "
+                "labels that the sample was drawn from"
+            )
         mine = np.array([predicted[line.pair_id] for line in checked])
         helped = with_ai_labels(right, probabilities, mine, np.array(list(predicted.values())))
     return Verified(
@@ -204,8 +209,3 @@ def _shown(found: WeightedEstimate) -> str:
     value = 100 * (found.estimate.value or 0)
     between = f" [{100 * ends[0]:.1f}-{100 * ends[1]:.1f}]" if ends else ""
     return f"{value:.1f} %{between}, effective sample size {found.effective_n:.0f}"
-
-
-def as_json(verified: Verified) -> dict[str, Any]:
-    """Plain numbers."""
-    return asdict(verified)

@@ -44,3 +44,9 @@ def test_a_runs_labels_are_compared_sampled_and_estimated(open_system) -> None:
 
     unfilled = system.command("verify", "estimate", str(sample), code=2)
     assert "no label has a human_preference yet" in unfilled.stderr
+
+    other = system.folder / "other.jsonl"
+    other.write_text(json.dumps({"pair_id": "x", "order": "AB", "p_first": 0.9}) + "\n")
+    wrong = ("--people", str(pairs), "--ai", str(other))
+    refused = system.command("verify", "estimate", str(sample), *wrong, code=2)
+    assert "the sample was drawn from" in refused.stderr
