@@ -11,11 +11,10 @@ from dataclasses import dataclass
 import krippendorff
 import numpy as np
 import polars as pl
-from numpy.typing import NDArray
 from statsmodels.stats.contingency_tables import mcnemar
 
 from analysis.statistics import chance
-from analysis.statistics.estimates import Estimate, from_patterns, share
+from analysis.statistics.estimates import Estimate, Statistic, from_patterns, share
 
 #: An AI confidence below which a disagreement is one that the judge itself was unsure of.
 UNSURE = 0.2
@@ -70,14 +69,8 @@ def agree(labels: pl.DataFrame, *, seed: int = 0) -> Agreement:
     decided = readable.filter((pl.col("human") != "tie") & (pl.col("ai") != "tie"))
     n = readable.height
 
-    def boot(statistic: object) -> Estimate:
-        def compute(counts: NDArray[np.float64]) -> NDArray[np.float64]:
-            return np.asarray(statistic(counts.reshape(*counts.shape[:-1], 3, 3)))  # type: ignore[operator]
-
-        return from_patterns(cells.reshape(9), compute, n, seed=seed)
-
-    def weighted(tables: NDArray[np.float64]) -> NDArray[np.float64]:
-        return chance.cohen_kappa(tables, weighted=True)
+    def boot(statistic: Statistic) -> Estimate:
+        return from_patterns(cells.reshape(9), chance.of_cells(statistic), n, seed=seed)
 
     return Agreement(
         n=n,
@@ -86,7 +79,7 @@ def agree(labels: pl.DataFrame, *, seed: int = 0) -> Agreement:
         with_ties=share(int(np.trace(cells)), n),
         decided=share(decided.filter(pl.col("human") == pl.col("ai")).height, decided.height),
         kappa=boot(chance.cohen_kappa),
-        kappa_weighted=boot(weighted),
+        kappa_weighted=boot(chance.weighted_kappa),
         ac1=boot(chance.gwet_ac1),
     )
 

@@ -6,6 +6,7 @@ Pure. Every share comes with its count and its interval; what nobody measured is
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -125,7 +126,7 @@ def certify(
         coverage_where_agreed=share(agreed.height, decided.height),
         first_position_share=boot(ratio(single.first, single.placed), int(counts @ single.placed)),
         kappa=boot(single.of_tables(chance.cohen_kappa), int(counts @ single.rated)),
-        kappa_weighted=boot(single.of_tables(_weighted), int(counts @ single.rated)),
+        kappa_weighted=boot(single.of_tables(chance.weighted_kappa), int(counts @ single.rated)),
         ac1=boot(single.of_tables(chance.gwet_ac1), int(counts @ single.rated)),
         calibration=_calibration(decided),
         always_longer=_always_longer(decided),
@@ -191,15 +192,15 @@ class _Single:
         self.first = self._count(lambda _, v, order: v == order[0])
         self.rated = self._count(lambda _, v, __: v != "-")
 
-    def _count(self, holds: object) -> Counts:
+    def _count(self, holds: Callable[[str, str, str], bool]) -> Counts:
         return np.array(
             [
-                float(holds(human, ab, "AB")) + float(holds(human, ba, "BA"))  # type: ignore[operator]
+                float(holds(human, ab, "AB")) + float(holds(human, ba, "BA"))
                 for human, ab, ba in self._patterns
             ]
         )
 
-    def of_tables(self, statistic: object) -> Statistic:
+    def of_tables(self, statistic: Statistic) -> Statistic:
         """A statistic of the 3 x 3 table, human by judge, from pattern counts."""
         scale = chance.SCALE
         cells = np.zeros((len(self._patterns), 9))
@@ -208,15 +209,8 @@ class _Single:
                 if verdict != "-":
                     cells[number, 3 * scale.index(human) + scale.index(verdict)] += 1
 
-        def compute(counts: Counts) -> Counts:
-            tables = (counts @ cells).reshape(*counts.shape[:-1], 3, 3)
-            return np.asarray(statistic(tables))  # type: ignore[operator]
-
-        return compute
-
-
-def _weighted(tables: Counts) -> Counts:
-    return chance.cohen_kappa(tables, weighted=True)
+        of_cells = chance.of_cells(statistic)
+        return lambda counts: of_cells(counts @ cells)
 
 
 def _patterns(both: pl.DataFrame) -> tuple[Counts, list[tuple[str, str, str]]]:

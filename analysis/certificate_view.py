@@ -7,12 +7,12 @@ from dataclasses import asdict, fields
 from datetime import UTC, datetime
 from typing import Any
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
 from rich import box
 from rich.table import Table
 
 from analysis.certificate import Certificate
 from analysis.judged import Joined
+from analysis.pages import page_environment
 from analysis.statistics.estimates import Estimate
 
 #: Rows of the table and the page: field, what it is called, what it means.
@@ -144,10 +144,7 @@ def _some(ids: Sequence[str]) -> str:
 
 def page(joined: Joined, certificates: Sequence[Certificate], title: str) -> str:
     """One self-contained page."""
-    environment = Environment(
-        loader=PackageLoader("analysis"), autoescape=True, undefined=StrictUndefined,
-        trim_blocks=True, lstrip_blocks=True,
-    )  # fmt: skip
+    environment = page_environment()
     return environment.get_template("certificate.html").render(
         title=title,
         certificates=certificates,

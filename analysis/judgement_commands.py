@@ -14,7 +14,7 @@ import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -130,8 +130,7 @@ def _write(
     if json_out:
         made = [certificate_view.as_json(each) for each in certificates]
         content = made[0] if len(made) == 1 else {"certificates": made}
-        with output_file(json_out) as writer:
-            writer.write(json.dumps(content, indent=2) + "\n")
+        _write_json(json_out, content)
     if html_out:
         title = certificates[0].judge if len(certificates) == 1 else "Judges"
         with output_file(html_out) as writer:
@@ -197,12 +196,9 @@ def agreement(
     """
     from analysis.agreement_view import compare, print_comparison
     from analysis.judged import read_pairs
-    from analysis.output_file import output_file
 
     found = compare(read_pairs(pairs), _labels(run, ai, judge, mode, tie_margin))
-    if json_out:
-        with output_file(json_out) as writer:
-            writer.write(json.dumps(found.as_json(), indent=2) + "\n")
+    _write_json(json_out, found.as_json())
     if str(json_out) != "-":
         print_comparison(found, listed)
 
@@ -219,12 +215,9 @@ def bias(ai: tuple[Path, ...], judge: str | None, pairs: Path, json_out: Path | 
     pairs, Holm-corrected; without them it is the judge's own preference, and said to be one.
     """
     from analysis.bias_view import measured, print_report
-    from analysis.output_file import output_file
 
     found = measured(pairs, ai, judge)
-    if json_out:
-        with output_file(json_out) as writer:
-            writer.write(json.dumps(asdict(found), indent=2) + "\n")
+    _write_json(json_out, asdict(found))
     if str(json_out) != "-":
         print_report(found)
 
@@ -286,16 +279,21 @@ def verify_estimate(
     With RUN or --ai the AI's own confidences sharpen the estimate (PPI++).
     """
     from analysis import samples
-    from analysis.output_file import output_file
 
     labels = _labels(run, ai, judge, mode, tie_margin) if run or ai else None
     found = samples.estimate(sample, labels, people)
-    if json_out:
-        with output_file(json_out) as writer:
-            writer.write(json.dumps(samples.as_json(found), indent=2) + "\n")
+    _write_json(json_out, asdict(found))
     if str(json_out) != "-":
         for line in samples.told(found):
             click.echo(line)
+
+
+def _write_json(out: Path | None, content: Any) -> None:
+    from analysis.output_file import output_file
+
+    if out:
+        with output_file(out) as writer:
+            writer.write(json.dumps(content, indent=2) + "\n")
 
 
 commands: list[click.Command] = [certify, agreement, bias, verify]

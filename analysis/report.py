@@ -9,14 +9,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from functools import cache
 from typing import Any
 
 import polars as pl
-from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from analysis import tables
-from analysis.pace import duration
+from analysis.pages import page_environment
 from analysis.records import RunRecords
 from analysis.story import STOP_MEANING, Story, tell
 from schemas.errors import ContractError
@@ -27,7 +25,6 @@ from schemas.results import JobResult
 SEVERITY_BINS = 40
 #: Most jobs drawn one by one; of more, as many evenly spaced ones.
 DRAWN_JOBS = 24
-NOT_MEASURED = "not measured"
 BUNDLED_MODEL = "smollm2-135m-instruct"
 
 Histories = Callable[[Sequence[str]], list[JobResult]]
@@ -54,7 +51,7 @@ def render_report(records: RunRecords, histories: Histories, *, jobs: Sequence[s
         ContractError: No ended job has one of these ids.
     """
     return (
-        _environment()
+        page_environment()
         .get_template("report.html")
         .render(
             records=records,
@@ -75,34 +72,6 @@ def render_report(records: RunRecords, histories: Histories, *, jobs: Sequence[s
             small_model=_uses_bundled_model(records),
         )
     )
-
-
-@cache
-def _environment() -> Environment:
-    environment = Environment(
-        loader=PackageLoader("analysis"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters |= {
-        "whole": lambda value: _format(value, lambda v: f"{v:,.0f}"),
-        "decimal": lambda value: _format(value, lambda v: f"{v:.2f}"),
-        "percent": lambda value: _format(value, lambda v: f"{100 * v:.0f} %"),
-        "seconds": lambda value: _format(value, _seconds),
-        "complement": lambda value: None if value is None else 1.0 - value,
-        "words": lambda name: str(name).replace("_", " "),
-    }
-    return environment
-
-
-def _format(value: float | None, shape: Callable[[float], str]) -> str:
-    return NOT_MEASURED if value is None else shape(value)
-
-
-def _seconds(value: float) -> str:
-    return f"{value:.2f} s" if value < 10 else duration(value)
 
 
 def accounting_line(records: RunRecords) -> str:

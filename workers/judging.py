@@ -14,16 +14,16 @@ from typing import Literal
 
 from schemas.config import ModelConfig, RunConfig
 from schemas.judged_pairs import HumanPair, JudgedPair, lines_of
-from workers.engines import ChooseRequest, Engine, GenerateRequest, Usage
+from workers.engines import Engine, Usage
 from workers.engines.factory import build_engine
 from workers.parsing import response_digest
 from workers.prompts import (
     DEFAULT_CRITERIA,
     PREFERENCE_CHOICES,
-    Rendered,
     render_preference,
     render_preference_reasoning,
 )
+from workers.steps.asking import choose_request, generate_request
 
 #: Pairs asked about in one call; the engine batches within it.
 CHUNK_PAIRS = 32
@@ -80,7 +80,9 @@ def _judged(
         render_preference([("user", pair.prompt)], *_shown(pair, order), DEFAULT_CRITERIA, reason)
         for (pair, order), (reason, _) in zip(asked, reasons, strict=True)
     ]
-    answers = engine.choose([_choice(prompt) for prompt in prompts]) if prompts else []
+    deadline_s = config.sampling.reasoning.deadline_s
+    wanted = [choose_request(prompt, PREFERENCE_CHOICES, deadline_s) for prompt in prompts]
+    answers = engine.choose(wanted) if wanted else []
     seconds = (time.monotonic() - began_s) / max(1, len(asked))
     model = config.models[config.roles.judge]
     for pair in pairs:
@@ -114,34 +116,13 @@ def _reasons(
     if config.labeler.reasoning == "off" or not asked:
         return [(None, Usage())] * len(asked)
     sampling = config.sampling.reasoning
-    requests = []
-    for number, (pair, order) in enumerate(asked):
-        prompt = render_preference_reasoning(
-            [("user", pair.prompt)], *_shown(pair, order), DEFAULT_CRITERIA
-        )
-        requests.append(
-            GenerateRequest(
-                messages=prompt.messages,
-                assistant_prefix=prompt.assistant_prefix,
-                shared_prefix_chars=prompt.shared_prefix_chars,
-                max_tokens=sampling.max_tokens,
-                temperature=sampling.temperature,
-                top_p=sampling.top_p,
-                stop=sampling.stop,
-                seed=seed + number,
-            )
-        )
+    prompts = [
+        render_preference_reasoning([("user", pair.prompt)], *_shown(pair, order), DEFAULT_CRITERIA)
+        for pair, order in asked
+    ]
+    requests = [generate_request(prompt, sampling, seed + at) for at, prompt in enumerate(prompts)]
     answers = engine.generate(requests)
     return [(answer.text.strip() or None, answer.usage) for answer in answers]
-
-
-def _choice(prompt: Rendered) -> ChooseRequest:
-    return ChooseRequest(
-        messages=prompt.messages,
-        assistant_prefix=prompt.assistant_prefix,
-        shared_prefix_chars=prompt.shared_prefix_chars,
-        choices=PREFERENCE_CHOICES,
-    )
 
 
 def _shown(pair: HumanPair, order: Order) -> tuple[str, str]:

@@ -11,10 +11,9 @@ from dataclasses import dataclass
 
 from schemas.constitution import SeverityLevel
 from schemas.errors import OutputError
-from schemas.verdicts import Verdict, bare, fields_of, parse_verdict, refuse_cut_off
+from schemas.verdicts import FinishReason, Verdict, bare, fields_of, parse_verdict, refuse_cut_off
 from workers.fences import strip_fences
 from workers.revision_check import (
-    FinishReason,
     RevisionCheck,
     RevisionOutcome,
     check_revision,

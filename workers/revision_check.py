@@ -11,11 +11,9 @@ import unicodedata
 from dataclasses import dataclass
 from enum import StrEnum
 from hashlib import sha256
-from typing import Literal
 
+from schemas.verdicts import FinishReason
 from workers.fences import holds_fences
-
-FinishReason = Literal["stop", "length"]
 
 
 class RevisionOutcome(StrEnum):

@@ -7,6 +7,7 @@ a value and its bootstrap.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -33,6 +34,16 @@ def cohen_kappa(tables: Tables, *, weighted: bool = False) -> Tables:
     shares = _divided(tables, whole)
     chance = shares.sum(-1, keepdims=True) * shares.sum(-2, keepdims=True)
     return 1 - _divided((cost * shares).sum((-2, -1)), (cost * chance).sum((-2, -1)))
+
+
+def weighted_kappa(tables: Tables) -> Tables:
+    """Cohen's kappa with linear weights."""
+    return cohen_kappa(tables, weighted=True)
+
+
+def of_cells(statistic: Callable[[Tables], Tables]) -> Callable[[Tables], Tables]:
+    """A statistic of tables as one of their nine cells in a row, ``[..., 9]``."""
+    return lambda cells: statistic(cells.reshape(*cells.shape[:-1], 3, 3))
 
 
 def gwet_ac1(tables: Tables) -> Tables:

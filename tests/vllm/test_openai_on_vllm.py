@@ -13,7 +13,6 @@ from schemas.errors import EngineAborted, PromptTooLong
 from tests.acceptance.plain_model import (
     PROMPTS,
     continuation_ids,
-    load_plain,
     masses,
     model_folder,
     plain_completion,
@@ -28,11 +27,6 @@ from workers.engines.openai_engine import build
 
 pytest.importorskip("vllm", reason="vLLM has an environment of its own: make test-vllm")
 pytestmark = [pytest.mark.model, pytest.mark.timeout(300)]
-
-
-@pytest.fixture(scope="module")
-def plain() -> Any:
-    return load_plain(model_folder())
 
 
 @pytest.fixture(scope="module")

@@ -23,9 +23,7 @@ from tests.acceptance.plain_model import (
     MODELS,
     PROMPTS,
     continuation_ids,
-    load_plain,
     masses,
-    model_folder,
     plain_completion,
     plain_probability,
     prompt_ids,
@@ -40,11 +38,6 @@ from workers.engines.model_files import BUNDLED_MODEL
 pytest.importorskip("vllm", reason="vLLM has an environment of its own: make test-vllm")
 psutil = pytest.importorskip("psutil")
 pytestmark = [pytest.mark.model, pytest.mark.timeout(300)]
-
-
-@pytest.fixture(scope="module")
-def plain() -> Any:
-    return load_plain(model_folder())
 
 
 def new_engine(**settings: Any) -> Engine:

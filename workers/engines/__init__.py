@@ -11,7 +11,8 @@ from dataclasses import dataclass, field
 from hashlib import sha256
 from typing import Literal, Protocol, runtime_checkable
 
-FinishReason = Literal["stop", "length"]
+from schemas.verdicts import FinishReason
+
 Role = Literal["system", "user", "assistant"]
 
 

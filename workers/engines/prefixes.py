@@ -156,7 +156,7 @@ class SharedPrefill:
     @property
     def cache_bytes(self) -> int:
         """Bytes of the kept prefixes."""
-        return self._kept.nbytes
+        return self._kept.cache_bytes
 
     def clear(self) -> None:
         """Forget all kept prefixes."""

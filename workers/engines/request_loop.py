@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Coroutine, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any, TypeVar
 
 from schemas.errors import EngineError, EngineUnavailable, PreceptorError
@@ -20,6 +21,7 @@ from workers.engines import Distribution, Generation, Prompted, Snapshot
 from workers.engines.counters import Counters
 from workers.engines.outcomes import awaited, closed, settle, translated, withdrawn
 
+P = TypeVar("P")
 T = TypeVar("T")
 Answer = Generation | Distribution
 Ask = Callable[[], Coroutine[Any, Any, Answer]]
@@ -42,12 +44,6 @@ class Flight:
     began_at: float = 0.0
     task: asyncio.Task[None] | None = None
     future: Future[Any] = field(default_factory=Future)
-
-
-def flight(request: Prompted, ask: Ask) -> Flight:
-    """The flight of one request, its deadline counted from now."""
-    limit_s = request.deadline_s
-    return Flight(ask, request.owner, None if limit_s is None else time.monotonic() + limit_s)
 
 
 class SharedClock:
@@ -97,12 +93,26 @@ class RequestLoop:
         """Run something on the loop's thread and wait for it: opening and closing."""
         return asyncio.run_coroutine_threadsafe(coroutine, self._loop).result(timeout_s)
 
-    def run(self, flights: Sequence[Flight]) -> list[Any]:
-        """Let flights take off together and wait for all their answers, in order.
+    def answer(
+        self,
+        requests: Sequence[Prompted],
+        payloads: Sequence[P],
+        ask: Callable[[P], Coroutine[Any, Any, Answer]],
+    ) -> list[Any]:
+        """Ask for all together and wait for all the answers, in order.
+
+        Args:
+            requests: Say who asks and until when.
+            payloads: What is asked, one a request.
+            ask: Answers one payload, on the loop's thread.
 
         Raises:
             EngineError: The first failure among them; the others are withdrawn.
         """
+        flights = [
+            Flight(partial(ask, payload), request.owner, _deadline_at(request))
+            for request, payload in zip(requests, payloads, strict=True)
+        ]
         self._launch(flights)
         try:
             return [awaited(each.future, each.deadline_at) for each in flights]
@@ -238,3 +248,7 @@ class RequestLoop:
         for each in flights:
             settle(each.future, refusal())
         self._end(flights)
+
+
+def _deadline_at(request: Prompted) -> float | None:
+    return None if request.deadline_s is None else time.monotonic() + request.deadline_s

@@ -15,10 +15,10 @@ from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 
 from schemas.errors import ConfigError, EngineError, EngineTimeout, PromptTooLong
+from schemas.verdicts import FinishReason
 from workers.engines import (
     ChooseRequest,
     Distribution,
-    FinishReason,
     GenerateRequest,
     Generation,
     Prompted,

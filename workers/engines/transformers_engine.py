@@ -28,6 +28,7 @@ from workers.engines.attention import NAME as PACKED_ATTENTION
 from workers.engines.batcher import Batcher
 from workers.engines.computation import Verb, Work
 from workers.engines.decoding import Limits, TorchComputation
+from workers.engines.options import read_options
 from workers.engines.quiet import quiet_transformers
 from workers.engines.self_check import check_packing
 from workers.engines.tokenising import TokenisedChoose, TokenisedGenerate, Tokeniser
@@ -79,7 +80,6 @@ class TransformersEngine:
                 cannot be packed.
         """
         self._model_name = model_name
-        self._is_closed = False
         threads = options.threads or torch.get_num_threads()
         torch.set_num_threads(threads)
         device = resolve_device(options.device)
@@ -137,15 +137,11 @@ class TransformersEngine:
 
     def snapshot(self) -> Snapshot:
         """Counters for metrics."""
-        return replace(self._batcher.snapshot(), cache_bytes=self._cache_bytes())
+        return replace(self._batcher.snapshot(), cache_bytes=self._computation.cache_bytes)
 
     def close(self) -> None:
         """Free the model."""
-        self._is_closed = True
         self._batcher.close()
-
-    def _cache_bytes(self) -> int:
-        return 0 if self._is_closed else self._computation.cache_bytes
 
 
 def build(model_name: str, folder: Path, settings: Mapping[str, Any]) -> TransformersEngine:
@@ -154,13 +150,7 @@ def build(model_name: str, folder: Path, settings: Mapping[str, Any]) -> Transfo
     Raises:
         ConfigError: A setting is not known here.
     """
-    try:
-        options = TransformersOptions(**settings)
-    except TypeError as error:
-        known = ", ".join(TransformersOptions.__dataclass_fields__)
-        raise ConfigError(
-            f"model {model_name!r}: {error}; the transformers engine knows {known}"
-        ) from error
+    options = read_options("transformers", model_name, TransformersOptions, settings)
     return TransformersEngine(model_name, folder, options)
 
 

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-from collections.abc import Callable, Coroutine, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 from schemas.errors import ConfigError, EngineError, EngineUnavailable
 from workers.engines import (
@@ -19,18 +20,15 @@ from workers.engines import (
     Distribution,
     GenerateRequest,
     Generation,
-    Prompted,
     Snapshot,
     Usage,
 )
 from workers.engines.masses import Tokens, normalised
+from workers.engines.options import read_options
 from workers.engines.outcomes import described
-from workers.engines.request_loop import Answer, RequestLoop, flight
+from workers.engines.request_loop import RequestLoop
 from workers.engines.tokenising import TokenisedChoose, TokenisedGenerate, Tokeniser
 from workers.engines.vllm_processes import prepare, without_compiler
-
-P = TypeVar("P")
-R = TypeVar("R", bound=Prompted)
 
 #: Tokens of one block of vLLM's cache on a CPU. A prefix is reused in whole blocks; the default
 #: there is 128, and 16 is refused.
@@ -109,9 +107,14 @@ class VllmEngine:
 
     async def _open(self, arguments: Mapping[str, Any]) -> Any:
         # On the loop's thread, since vLLM keeps tasks on the loop that it was made on.
+        from vllm import SamplingParams
         from vllm.engine.arg_utils import AsyncEngineArgs
+        from vllm.sampling_params import RequestOutputKind
         from vllm.v1.engine.async_llm import AsyncLLM
+        from vllm.v1.engine.exceptions import EngineDeadError
 
+        self._params = partial(SamplingParams, output_kind=RequestOutputKind.FINAL_ONLY)
+        self._dead_error = EngineDeadError
         made = AsyncEngineArgs(**arguments)
         return AsyncLLM.from_engine_args(made, stat_loggers=[self._listener()])
 
@@ -148,25 +151,13 @@ class VllmEngine:
 
     def generate(self, requests: Sequence[GenerateRequest]) -> list[Generation]:
         """Write one completion per request."""
-        return self._answer(requests, self._tokeniser.generate, self._write)
+        payloads = [self._tokeniser.generate(request) for request in requests]
+        return self._requests.answer(requests, payloads, self._write)
 
     def choose(self, requests: Sequence[ChooseRequest]) -> list[Distribution]:
         """Weigh each request's choices."""
-        return self._answer(requests, self._tokeniser.choose, self._weigh)
-
-    def _answer(
-        self,
-        requests: Sequence[R],
-        tokenised: Callable[[R], P],
-        ask: Callable[[P], Coroutine[Any, Any, Answer]],
-    ) -> list[Any]:
-        payloads = [tokenised(request) for request in requests]
-        return self._requests.run(
-            [
-                flight(request, lambda payload=payload: ask(payload))  # type: ignore[misc]
-                for request, payload in zip(requests, payloads, strict=True)
-            ]
-        )
+        payloads = [self._tokeniser.choose(request) for request in requests]
+        return self._requests.answer(requests, payloads, self._weigh)
 
     def abort(self, owner: str, reason: str) -> int:
         """End one owner's requests with EngineAborted; the others go on."""
@@ -237,17 +228,13 @@ class VllmEngine:
         return {token: found[token].logprob for token in wanted}, output.num_cached_tokens or 0
 
     async def _complete(self, prompt: Tokens, **sampling: Any) -> Any:
-        from vllm import SamplingParams
-        from vllm.sampling_params import RequestOutputKind
-        from vllm.v1.engine.exceptions import EngineDeadError
-
-        params = SamplingParams(output_kind=RequestOutputKind.FINAL_ONLY, **sampling)
+        params = self._params(**sampling)
         output = None
         try:
             name = f"r{next(self._numbers)}"
             async for each in self._llm.generate({"prompt_token_ids": list(prompt)}, params, name):
                 output = each
-        except EngineDeadError as error:
+        except self._dead_error as error:
             message = f"vLLM's process ended and the worker has to restart: {error}"
             self._requests.break_down(message)
             raise EngineUnavailable(message) from error
@@ -262,13 +249,7 @@ def build(model_name: str, folder: Path, settings: Mapping[str, Any]) -> VllmEng
     Raises:
         ConfigError: A setting is not known here.
     """
-    try:
-        options = VllmOptions(**settings)
-    except TypeError as error:
-        known = ", ".join(VllmOptions.__dataclass_fields__)
-        raise ConfigError(
-            f"model {model_name!r}: {error}; the vllm engine knows {known}"
-        ) from error
+    options = read_options("vllm", model_name, VllmOptions, settings)
     return VllmEngine(model_name, folder, options)
 
 

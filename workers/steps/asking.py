@@ -52,18 +52,7 @@ class Asking:
     ) -> list[Generation]:
         """Write one text per prompt, all in one call."""
         requests = [
-            GenerateRequest(
-                messages=prompt.messages,
-                assistant_prefix=prompt.assistant_prefix,
-                shared_prefix_chars=prompt.shared_prefix_chars,
-                deadline_s=sampling.deadline_s,
-                owner=self.owner,
-                max_tokens=sampling.max_tokens,
-                temperature=sampling.temperature,
-                top_p=sampling.top_p,
-                stop=sampling.stop,
-                seed=seed,
-            )
+            generate_request(prompt, sampling, seed, self.owner)
             for prompt, seed in zip(prompts, seeds, strict=True)
         ]
         answers = self.engine.generate(requests) if requests else []
@@ -74,17 +63,7 @@ class Asking:
         self, prompts: Sequence[Rendered], choices: tuple[str, ...], deadline_s: float | None
     ) -> list[Distribution]:
         """Weigh the same choices after each prompt, all in one call."""
-        requests = [
-            ChooseRequest(
-                messages=prompt.messages,
-                assistant_prefix=prompt.assistant_prefix,
-                shared_prefix_chars=prompt.shared_prefix_chars,
-                deadline_s=deadline_s,
-                owner=self.owner,
-                choices=choices,
-            )
-            for prompt in prompts
-        ]
+        requests = [choose_request(prompt, choices, deadline_s, self.owner) for prompt in prompts]
         answers = self.engine.choose(requests)
         self._count(prompts, [answer.usage for answer in answers])
         return answers
@@ -111,6 +90,38 @@ class Asking:
                 usage.input_tokens, usage.cached_tokens, usage.output_tokens
             ),
         }
+
+
+def generate_request(
+    prompt: Rendered, sampling: Sampling, seed: int, owner: str = ""
+) -> GenerateRequest:
+    """Ask for the text of a rendered prompt."""
+    return GenerateRequest(
+        messages=prompt.messages,
+        assistant_prefix=prompt.assistant_prefix,
+        shared_prefix_chars=prompt.shared_prefix_chars,
+        deadline_s=sampling.deadline_s,
+        owner=owner,
+        max_tokens=sampling.max_tokens,
+        temperature=sampling.temperature,
+        top_p=sampling.top_p,
+        stop=sampling.stop,
+        seed=seed,
+    )
+
+
+def choose_request(
+    prompt: Rendered, choices: tuple[str, ...], deadline_s: float | None, owner: str = ""
+) -> ChooseRequest:
+    """Ask how likely each choice follows a rendered prompt."""
+    return ChooseRequest(
+        messages=prompt.messages,
+        assistant_prefix=prompt.assistant_prefix,
+        shared_prefix_chars=prompt.shared_prefix_chars,
+        deadline_s=deadline_s,
+        owner=owner,
+        choices=choices,
+    )
 
 
 def warmer(sampling: Sampling, retry_temperature: float) -> Sampling:

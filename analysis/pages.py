@@ -1,0 +1,41 @@
+"""How numbers and templates become pages of HTML that load nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import cache
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+from analysis.pace import duration
+
+NOT_MEASURED = "not measured"
+
+
+@cache
+def page_environment() -> Environment:
+    """Templates that escape every text and refuse an undefined name."""
+    environment = Environment(
+        loader=PackageLoader("analysis"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= {
+        "whole": lambda value: _format(value, lambda v: f"{v:,.0f}"),
+        "decimal": lambda value: _format(value, lambda v: f"{v:.2f}"),
+        "percent": lambda value: _format(value, lambda v: f"{100 * v:.0f} %"),
+        "seconds": lambda value: _format(value, _seconds),
+        "complement": lambda value: None if value is None else 1.0 - value,
+        "words": lambda name: str(name).replace("_", " "),
+    }
+    return environment
+
+
+def _format(value: float | None, shape: Callable[[float], str]) -> str:
+    return NOT_MEASURED if value is None else shape(value)
+
+
+def _seconds(value: float) -> str:
+    return f"{value:.2f} s" if value < 10 else duration(value)
