@@ -14,6 +14,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, ValidationError, field_validator, model_validator
 
+from schemas.calibration import CriticCalibration
 from schemas.errors import ConfigError
 from schemas.jobs import Contract, describe
 from schemas.policy import PolicyConfig
@@ -281,7 +282,14 @@ class SelfImprovementConfig(Contract):
 
 
 class RunConfig(Contract):
-    """Everything a run depends on. See ``schemas/configs/example.yaml`` for every key."""
+    """Everything a run depends on. See ``schemas/configs/example.yaml`` for every key.
+
+    Attributes:
+        calibration_file: What ``preceptor calibrate`` wrote, relative to the configuration file;
+            its content is put in the place of ``calibration`` when the configuration is read.
+        calibration: Maps from the critic's raw severities to the shared scale; None leaves them
+            raw.
+    """
 
     version: Literal[1] = 1
     seed: int = Field(default=0, ge=0, lt=2**31)
@@ -294,6 +302,8 @@ class RunConfig(Contract):
     budgets: BudgetConfig = BudgetConfig()
     scheduling: SchedulingConfig = SchedulingConfig()
     data: DataConfig = DataConfig()
+    calibration_file: Path | None = None
+    calibration: CriticCalibration | None = None
     quality: QualityConfig = QualityConfig()
     training: TrainingConfig = TrainingConfig()
     self_improvement: SelfImprovementConfig = SelfImprovementConfig()
@@ -306,6 +316,25 @@ class RunConfig(Contract):
                 raise ValueError(f"roles.{role} names the model '{model}'; models has: {known}")
         return self
 
+    @model_validator(mode="after")
+    def _check_calibration(self) -> Self:
+        if self.calibration is None:
+            return self
+        if self.calibration_file is not None:
+            raise ValueError("calibration and calibration_file are both given; keep one")
+        if self.policy.severity != "before_critique":
+            raise ValueError(
+                "a calibration is of severities read before critiques: policy.severity must be "
+                "before_critique"
+            )
+        if self.calibration.use_rubrics != self.policy.use_rubrics:
+            raise ValueError(
+                f"the calibration was fitted with use_rubrics {self.calibration.use_rubrics}, and "
+                f"policy.use_rubrics is {self.policy.use_rubrics}: run 'preceptor calibrate' with "
+                "this configuration"
+            )
+        return self
+
     @property
     def digest(self) -> str:
         """SHA-256 of what can change a result; equal configurations have equal digests."""
@@ -315,6 +344,7 @@ class RunConfig(Contract):
             "scheduling": True,
             "data": True,
             "quality": True,
+            "calibration_file": True,
             "constitution": {"files"},
             "models": {"__all__": SPEED_ONLY | PRICES | {"price_file"}},
         }
@@ -339,6 +369,11 @@ def parse_config(content: Any, *, where: str) -> RunConfig:
                 f"{where}: models.{name}.price_file: only a configuration file can name one; give "
                 "the prices themselves"
             )
+    if config.calibration_file is not None:
+        raise ConfigError(
+            f"{where}: calibration_file: only a configuration file can name one; give the content "
+            "as calibration"
+        )
     return config
 
 

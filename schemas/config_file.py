@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from pydantic import RootModel
+from pydantic import RootModel, ValidationError
 
+from schemas.calibration import CriticCalibration
 from schemas.config import ModelConfig, Prices, RunConfig
 from schemas.errors import ConfigError, ContractError
+from schemas.jobs import describe
 from schemas.yaml_file import read_yaml_file
 
 
@@ -29,12 +31,27 @@ def load_config(path: Path) -> RunConfig:
         }
     except ContractError as error:
         raise ConfigError(str(error)) from error
-    config = config.model_copy(update={"models": models})
+    config = _calibrated(config.model_copy(update={"models": models}), path)
     if not config.constitution.files:
         return config
     found = tuple((path.parent / file).resolve() for file in config.constitution.files)
     chosen = config.constitution.model_copy(update={"files": found})
     return config.model_copy(update={"constitution": chosen})
+
+
+def _calibrated(config: RunConfig, path: Path) -> RunConfig:
+    """The configuration with the content of its calibration file, checked against its policy."""
+    if config.calibration_file is None:
+        return config
+    file = path.parent / config.calibration_file
+    content = config.model_dump(exclude={"calibration_file"})
+    try:
+        content["calibration"] = read_yaml_file(file, CriticCalibration).model_dump()
+        return RunConfig.model_validate(content)
+    except ContractError as error:
+        raise ConfigError(str(error)) from error
+    except ValidationError as error:
+        raise ConfigError(f"{path}: {describe(error)}") from error
 
 
 def _priced(model: ModelConfig, path: Path) -> ModelConfig:

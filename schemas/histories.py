@@ -220,6 +220,7 @@ def _critique(row: Any, config: RunConfig) -> CritiqueResult:
         text=row.critique,
         suggestions=tuple(row.suggestions or ()),
         raw_text=row.raw_text,
+        raw_severity=row.raw_severity,
     )
 
 

@@ -21,13 +21,13 @@ class CritiqueResult(Contract):
     """One principle's judgement of one response.
 
     Attributes:
-        severity: Expected severity in [0, 1], None where ``outcome`` is ``invalid``.
+        severity: Severity in [0, 1], None where ``outcome`` is ``invalid``.
         level: Most probable of none, minor, moderate, severe.
         needs_revision: Severity above ``policy.needs_revision_above``; None where ``outcome`` is
             ``invalid``: an unreadable critic found no fault and no innocence.
         primary: Severity above ``policy.primary_above``; None likewise.
         outside_mass: Probability that the critic would have said none of the levels.
-        calibrated: Whether the severity was mapped through a calibration of this critic.
+        raw_severity: The critic's own severity where ``severity`` is calibrated, else None.
     """
 
     round: int
@@ -42,7 +42,12 @@ class CritiqueResult(Contract):
     text: str | None = None
     suggestions: tuple[str, ...] = ()
     raw_text: str | None = None
-    calibrated: bool = False
+    raw_severity: float | None = None
+
+    @property
+    def is_calibrated(self) -> bool:
+        """Whether the severity was mapped to the scale that critics share."""
+        return self.raw_severity is not None
 
 
 class RevisionResult(Contract):

@@ -227,10 +227,11 @@ class Tally(Base):
 
 
 class Judgement(Base):
-    """One principle's severity (``order`` null) or one order's preference, as the model gave it.
+    """One principle's severity (``order`` null) or one order's preference.
 
     ``outcome`` is ``ok`` or ``invalid``; an invalid one has no severity and no probability.
-    ``subject`` is the digest of the response a severity speaks of.
+    ``subject`` is the digest of the response a severity speaks of. ``raw_severity`` is the critic's
+    own where ``severity`` is calibrated, and null where it is not.
     """
 
     __tablename__ = "judgement"
@@ -250,6 +251,7 @@ class Judgement(Base):
     order: Mapped[str | None]
     outcome: Mapped[str]
     severity: Mapped[float | None]
+    raw_severity: Mapped[float | None]
     level: Mapped[str | None]
     p_first: Mapped[float | None]
     distribution: Mapped[dict[str, Any] | None]

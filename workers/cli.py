@@ -109,6 +109,22 @@ def judge(pairs: Path, config: Path, out: Path, limit: int | None, seed: int) ->
 
 
 @click.command()
+@click.option("--config", type=click.Path(path_type=Path), required=True)
+@click.option("--ratings", type=click.Path(path_type=Path), help="Rated responses, JSON lines.")
+@click.option("--out", type=click.Path(path_type=Path), required=True, help="File of readings.")
+def rate(config: Path, ratings: Path | None, out: Path) -> None:
+    """Have the configured critic read the severity of responses, without servers.
+
+    Of the constitution's rated examples and of --ratings. For measuring a critic: 'preceptor
+    calibrate' calls it and fits the scale.
+    """
+    from workers.rating import rate_file
+
+    count = rate_file(load_config(config), load_settings().model_cache, ratings, out)
+    click.echo(f"{count} severities written to {out}", err=True)
+
+
+@click.command()
 @click.option("--config", type=click.Path(path_type=Path), help="Run configuration with models.")
 @click.option("--model", help="Name of the model to serve; may be left out if there is one.")
 @click.option("--slots", type=click.IntRange(1), help="Steps in flight at once, of each worker.")
@@ -174,4 +190,4 @@ def migrate() -> None:
     click.echo(f"ledger at revision {newest_revision()}")
 
 
-commands: list[click.Command] = [worker, judge, fleet, dispatcher, migrate, local]
+commands: list[click.Command] = [worker, judge, rate, fleet, dispatcher, migrate, local]

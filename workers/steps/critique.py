@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 from uuid import uuid5
 
-from schemas.constitution import LEVEL_SEVERITY, Principle, SeverityLevel
+from schemas.constitution import Principle
 from schemas.errors import OutputError
 from schemas.jobs import ImproveJob
 from workers.engines import Distribution, Generation
@@ -31,10 +31,9 @@ from workers.prompts import (
     render_critique,
     render_severity,
 )
+from workers.severity import LEVELS, Reading, read_severity, refuse_foreign
 from workers.step_records import ClaimedStep, StepOutcome
 from workers.steps.asking import Asking, warmer
-
-LEVELS = tuple(SeverityLevel)
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,16 +88,9 @@ def _severities(
         text = written[principle.name].text if principle.name in written else None
         asked = principle if rubrics else principle.model_copy(update={"rubric": None})
         prompts.append(render_severity(step.job.turns, response, asked, text))
+    for prompt in prompts[:1]:
+        refuse_foreign(step.config.calibration, asking.engine.model_name, prompt.prompt_version)
     return asking.choose(prompts, SEVERITY_CHOICES, step.config.sampling.critique.deadline_s)
-
-
-def severity_of(distribution: Distribution, max_outside_mass: float) -> float | None:
-    """Expected severity in [0, 0.9]; None (invalid) where the critic said none of the words."""
-    if not distribution.outside_mass <= max_outside_mass:  # NaN must not pass
-        return None
-    weighted = zip(distribution.probabilities, LEVELS, strict=True)
-    expected = sum(p * LEVEL_SEVERITY[level] for p, level in weighted)
-    return expected if expected == expected else None
 
 
 def _worth_text(
@@ -113,7 +105,7 @@ def _worth_text(
         return []
     found: list[tuple[float, int, Principle]] = []
     for principle, distribution in zip(principles, distributions, strict=True):
-        severity = severity_of(distribution, policy.max_outside_mass)
+        severity = read_severity(distribution, principle, step.config).severity
         if severity is not None and severity > policy.revise_above:
             found.append((-severity, len(found), principle))
     return [principle for _, _, principle in sorted(found)[: policy.max_critique_texts]]
@@ -124,9 +116,8 @@ def _leads_to_revision(
 ) -> bool:
     if not isinstance(step.job, ImproveJob):
         return True
-    most = step.config.policy.max_outside_mass
     findings = tuple(
-        _finding(principle, severity_of(distribution, most), None)
+        _finding(principle, read_severity(distribution, principle, step.config), None)
         for principle, distribution in zip(principles, distributions, strict=True)
     )
     history = step.history.add(critique=CritiqueRecord(step.round, findings))
@@ -176,10 +167,10 @@ def _outcome(
     rows: list[dict[str, Any]] = []
     subject = response_digest(response)
     for principle, distribution in zip(principles, distributions, strict=True):
-        severity = severity_of(distribution, step.config.policy.max_outside_mass)
+        reading = read_severity(distribution, principle, step.config)
         text = written.get(principle.name)
-        findings.append(_finding(principle, severity, text))
-        row = _row(principle, distribution, severity, text, asking.seed("severity"))
+        findings.append(_finding(principle, reading, text))
+        row = _row(principle, distribution, reading, text, asking.seed("severity"))
         rows.append({**row, "id": uuid5(step.id, principle.name), "subject": subject})
     record = CritiqueRecord(step.round, tuple(findings))
     return StepOutcome(
@@ -201,10 +192,10 @@ def _unreadable(record: CritiqueRecord, rows: Sequence[Mapping[str, Any]]) -> Ou
     )
 
 
-def _finding(principle: Principle, severity: float | None, written: Written | None) -> Finding:
+def _finding(principle: Principle, reading: Reading, written: Written | None) -> Finding:
     return Finding(
         principle=principle.name,
-        severity=severity,
+        severity=reading.severity,
         weight=weight_of(principle),
         text=written.text if written else None,
         suggestions=written.suggestions if written else (),
@@ -214,7 +205,7 @@ def _finding(principle: Principle, severity: float | None, written: Written | No
 def _row(
     principle: Principle,
     distribution: Distribution,
-    severity: float | None,
+    reading: Reading,
     written: Written | None,
     seed: int,
 ) -> dict[str, Any]:
@@ -226,9 +217,10 @@ def _row(
         "kind": "severity",
         "principle": principle.name,
         "order": None,
-        "outcome": "invalid" if severity is None else "ok",
-        "severity": severity,
-        "level": None if severity is None else likeliest,
+        "outcome": "invalid" if reading.severity is None else "ok",
+        "severity": reading.severity,
+        "raw_severity": reading.raw,
+        "level": None if reading.severity is None else likeliest,
         "p_first": None,
         "distribution": probabilities,
         "outside_mass": distribution.outside_mass,

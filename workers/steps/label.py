@@ -222,6 +222,7 @@ def _judgement(
         "order": order,
         "outcome": "ok" if readable else "invalid",
         "severity": None,
+        "raw_severity": None,
         "level": None,
         "p_first": first if readable else None,
         "distribution": {"first": first, "second": second},

@@ -1,0 +1,266 @@
+"""Fit what a critic's severities mean from its answers to rated responses. Pure.
+
+Equating, not regression: a map sends the raw answer below which lie as many anchors as people
+rated below a level to the lower edge of that level. Two critics so mapped put the same share of
+responses above a threshold, which a regression does not: it draws the answers of the weaker one
+to the mean. How well a critic's order follows the ratings no map can mend; it is stated beside
+(Source: Kolen and Brennan, Test Equating, Scaling, and Linking, chapter 2).
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.stats import spearmanr
+
+from analysis.statistics.estimates import LEVEL
+from schemas.calibration import (
+    MOST,
+    CalibrationEvidence,
+    CriticCalibration,
+    SeverityMap,
+    raw_log_odds,
+)
+from schemas.constitution import LEVEL_SEVERITY
+from schemas.errors import ContractError
+from schemas.ratings import SeverityReading
+
+Values = NDArray[np.float64]
+
+#: Anchors of one principle from which its map takes a shape of its own.
+OWN_SHAPE = 40
+#: Halfway between neighbouring levels: where one ends and the next begins.
+EDGES = tuple(
+    (low + high) / 2
+    for low, high in zip(
+        sorted(LEVEL_SEVERITY.values())[:-1], sorted(LEVEL_SEVERITY.values())[1:], strict=True
+    )
+)
+#: Shares of the anchors that lie below the outermost knots.
+TAIL = 0.02
+BOOTSTRAP = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class Anchors:
+    """Readable, rated answers; rows of all arrays belong together.
+
+    Attributes:
+        principle: Names, one a row.
+        x: Raw log-odds.
+        rated: Ratings in [0, 1].
+    """
+
+    principle: NDArray[np.str_]
+    x: Values
+    rated: Values
+
+    def only(self, rows: NDArray[np.bool_]) -> Anchors:
+        """These rows."""
+        return Anchors(self.principle[rows], self.x[rows], self.rated[rows])
+
+
+Maps = dict[str, tuple[tuple[float, ...], tuple[float, ...], bool]]
+
+
+def fit(
+    readings: Sequence[SeverityReading], *, threshold: float, seed: int = 0
+) -> CriticCalibration:
+    """The calibration of the one critic that gave the readings.
+
+    Args:
+        readings: Of anchors; unrated and unreadable ones are left out.
+        threshold: Severity at which shares are compared, ``policy.needs_revision_above``.
+        seed: Of the interval.
+
+    Raises:
+        ContractError: The readings are of several critics, a principle has fewer than two anchors
+            or fewer than two ratings, or the critic answers the same to everything.
+    """
+    critic = _critic(readings)
+    known = [r for r in readings if r.rated is not None and r.raw is not None]
+    anchors = _anchors(known)
+    _refuse_thin(anchors)
+    maps = fit_maps(anchors)
+    wordings = {r.principle: r.wording for r in known}
+    return CriticCalibration(
+        **critic,
+        principles={
+            name: SeverityMap(
+                wording=wordings[name],
+                anchors=int((anchors.principle == name).sum()),
+                is_own=is_own,
+                log_odds=knots,
+                severities=severities,
+                rank_agreement=_rank(anchors.only(anchors.principle == name)),
+            )
+            for name, (knots, severities, is_own) in sorted(maps.items())
+        },
+        evidence=_evidence(anchors, threshold, seed),
+    )
+
+
+def fit_maps(anchors: Anchors) -> Maps:
+    """Knots by principle: raw log-odds, the severities they mean, and whether shape is its own."""
+    centres, scale = _places(anchors)
+    standard = (anchors.x - np.array([centres[p] for p in anchors.principle])) / scale
+    shape = _equated(standard, anchors.rated)
+    found: Maps = {}
+    for name, centre in centres.items():
+        own = anchors.only(anchors.principle == name)
+        if len(own.x) >= OWN_SHAPE and np.ptp(own.x) > 0:
+            found[name] = (*_rising(*_equated(own.x, own.rated)), True)
+        else:
+            found[name] = (*_rising(centre + scale * shape[0], shape[1]), False)
+    return found
+
+
+def _critic(readings: Sequence[SeverityReading]) -> dict[str, object]:
+    names = ("model", "prompt_version", "use_rubrics")
+    critics = sorted({tuple(getattr(r, name) for name in names) for r in readings})
+    if len(critics) != 1:
+        told = "; ".join(f"{m} with {p}, rubrics {u}" for m, p, u in critics) or "none"
+        raise ContractError(f"a calibration is of one critic; the readings are of: {told}")
+    return dict(zip(names, critics[0], strict=True))
+
+
+def _anchors(known: Sequence[SeverityReading]) -> Anchors:
+    # Sorted, so that the order of a file changes nothing.
+    rows = sorted((r.principle, raw_log_odds(r.raw or 0.0), r.rated or 0.0) for r in known)
+    return Anchors(
+        np.array([name for name, _, _ in rows], dtype=np.str_),
+        np.array([x for _, x, _ in rows], dtype=np.float64),
+        np.array([rated for _, _, rated in rows], dtype=np.float64),
+    )
+
+
+def _refuse_thin(anchors: Anchors) -> None:
+    if not len(anchors.x):
+        raise ContractError("no anchor was both rated and readable: nothing to fit")
+    for name in np.unique(anchors.principle):
+        own = anchors.only(anchors.principle == name)
+        if len(own.x) < 2 or np.ptp(own.rated) == 0:
+            raise ContractError(
+                f"principle '{name}' has {len(own.x)} readable anchors of "
+                f"{len(np.unique(own.rated))} different ratings; it needs at least two of each: "
+                "add rated examples, or --ratings"
+            )
+    if np.ptp(anchors.x) == 0:
+        raise ContractError(
+            "the critic gives every anchor the same severity: no map can order them"
+        )
+
+
+def _places(anchors: Anchors) -> tuple[dict[str, float], float]:
+    """Mean by principle, corrected for the mix of its ratings, and one spread for all."""
+    names = np.unique(anchors.principle)
+    means = {str(n): float(anchors.x[anchors.principle == n].mean()) for n in names}
+    rated = {str(n): float(anchors.rated[anchors.principle == n].mean()) for n in names}
+    centred = anchors.x - np.array([means[p] for p in anchors.principle])
+    shifted = anchors.rated - np.array([rated[p] for p in anchors.principle])
+    slope = max(0.0, float(centred @ shifted) / float(shifted @ shifted))
+    overall = float(anchors.rated.mean())
+    centres = {name: means[name] - slope * (rated[name] - overall) for name in means}
+    spread = float(np.sqrt((centred**2).mean()))
+    return centres, spread if spread > 0 else 1.0
+
+
+def _equated(x: Values, rated: Values) -> tuple[Values, Values]:
+    """Quantiles of the answers at the shares of ratings below each edge between two levels."""
+    shares = np.array([float((rated < edge).mean()) for edge in EDGES])
+    at = np.clip(np.concatenate([[0.0], shares, [1.0]]), TAIL, 1 - TAIL)
+    return np.quantile(x, at), np.array([0.0, *EDGES, MOST])
+
+
+def _rising(knots: Values, severities: Values) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """The knots without those that repeat one: the middle of what such a one stands for is kept."""
+    values = np.unique(knots)
+    if len(values) < 2:
+        values = np.array([values[0], values[0] + 1e-6])
+        return tuple(values.tolist()), (float(severities[0]), float(severities[-1]))
+    kept = [float(severities[knots == value].mean()) for value in values]
+    return tuple(values.tolist()), tuple(kept)
+
+
+def _evidence(anchors: Anchors, threshold: float, seed: int) -> CalibrationEvidence:
+    raw = MOST / (1 + np.exp(-anchors.x))
+    mapped = _held_out(anchors)
+    value, interval = _pooled_rank(anchors, seed)
+    return CalibrationEvidence(
+        anchors=len(anchors.x),
+        rank_agreement=value,
+        rank_agreement_ci=interval,
+        threshold=threshold,
+        rated_above=float((anchors.rated > threshold).mean()),
+        raw_above=float((raw > threshold).mean()),
+        calibrated_above=float((mapped > threshold).mean()),
+        mean_error_raw=float(np.abs(raw - anchors.rated).mean()),
+        mean_error_calibrated=float(np.abs(mapped - anchors.rated).mean()),
+    )
+
+
+def _held_out(anchors: Anchors) -> Values:
+    """Each anchor's severity by maps that were fitted without it.
+
+    Where a principle's other anchors cannot carry a map, the anchor's own map is used.
+    """
+    mapped = np.empty(len(anchors.x))
+    for row in range(len(anchors.x)):
+        rest = anchors.only(np.arange(len(anchors.x)) != row)
+        name = str(anchors.principle[row])
+        maps = fit_maps(rest if name in rest.principle else anchors)
+        knots, severities, _ = maps[name]
+        mapped[row] = np.interp(anchors.x[row], knots, severities)
+    return mapped
+
+
+def _pooled_rank(anchors: Anchors, seed: int) -> tuple[float | None, tuple[float, float] | None]:
+    """Spearman's correlation after centring by principle, with its bootstrap interval."""
+    centres, _ = _places(anchors)
+    centred = anchors.x - np.array([centres[p] for p in anchors.principle])
+    value = _spearman(centred, anchors.rated)
+    if value is None:
+        return None, None
+    random = np.random.default_rng(seed)
+    n = len(centred)
+    drawn = [
+        _spearman(centred[rows], anchors.rated[rows])
+        for rows in random.integers(0, n, size=(BOOTSTRAP, n))
+    ]
+    known = [each for each in drawn if each is not None]
+    low, high = np.quantile(known, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
+    return value, (float(low), float(high))
+
+
+def _rank(own: Anchors) -> float | None:
+    return _spearman(own.x, own.rated)
+
+
+def _spearman(x: Values, rated: Values) -> float | None:
+    if np.ptp(x) == 0 or np.ptp(rated) == 0:
+        return None
+    return float(spearmanr(x, rated).statistic)
+
+
+def shares_above(
+    readings: Sequence[SeverityReading], calibration: CriticCalibration, threshold: float
+) -> dict[str, tuple[int, float, float]]:
+    """Of unrated readings, by principle: how many, share above raw, share above calibrated.
+
+    Under "" stand all together. Principles without a map are left out.
+    """
+    found: dict[str, list[tuple[bool, bool]]] = defaultdict(list)
+    for reading in readings:
+        own = calibration.principles.get(reading.principle)
+        if reading.rated is None and reading.raw is not None and own is not None:
+            above = (reading.raw > threshold, own.severity(reading.raw) > threshold)
+            found[reading.principle].append(above)
+            found[""].append(above)
+    return {
+        name: (len(rows), sum(r for r, _ in rows) / len(rows), sum(c for _, c in rows) / len(rows))
+        for name, rows in sorted(found.items())
+    }

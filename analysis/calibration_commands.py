@@ -1,0 +1,103 @@
+"""The command that fits what a critic's severities mean: ``calibrate``.
+
+Arguments and messages only. A critic is asked by the ``rate`` command in a process of its own,
+since analysis runs no model.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from schemas.errors import ConfigError, ContractError
+
+if TYPE_CHECKING:
+    from schemas.ratings import SeverityReading
+
+_FILE = click.Path(path_type=Path)
+DEFAULT_THRESHOLD = 0.3
+
+
+@click.command()
+@click.option("--config", type=_FILE, help="Run configuration whose critic is to be asked.")
+@click.option("--readings", multiple=True, type=_FILE, help="Recorded readings; may be repeated.")
+@click.option("--ratings", type=_FILE, help="Responses rated by people, as JSON lines.")
+@click.option("--keep", type=_FILE, help="Keep the critic's readings here, for --readings.")
+@click.option(
+    "--threshold",
+    type=click.FloatRange(0, 1),
+    default=DEFAULT_THRESHOLD,
+    show_default=True,
+    help="Severity at which shares are compared.",
+)
+@click.option(
+    "--out",
+    type=_FILE,
+    default=Path("calibrations"),
+    show_default=True,
+    help="File to write; in a folder it is named by model and digest.",
+)
+def calibrate(
+    config: Path | None,
+    readings: tuple[Path, ...],
+    ratings: Path | None,
+    keep: Path | None,
+    threshold: float,
+    out: Path,
+) -> None:
+    """Fit what a critic's severities mean, from its answers to responses of known severity.
+
+    These are the rated examples of the constitution and, with --ratings, people's: lines with
+    principle, prompt, response and severity (none, minor, moderate, severe or a number); a line
+    without a severity is read and counted, and not fitted. Name the file that is written as
+    calibration_file in the run's configuration.
+    """
+    from rich.console import Console
+
+    from analysis import calibration_view
+    from analysis.calibrating import fit, shares_above
+    from analysis.output_file import output_file
+
+    if bool(readings) == (config is not None):
+        raise ConfigError("name either recorded readings (--readings) or a critic (--config)")
+    if readings and ratings:
+        raise ConfigError("--ratings are for a critic that is asked: the readings hold theirs")
+    with tempfile.TemporaryDirectory() as folder:
+        sources = readings or (
+            _asked(config or Path(), ratings, keep or Path(folder) / "readings.jsonl"),
+        )
+        read = _read(sources)
+    fitted = fit(read, threshold=threshold)
+    target = calibration_view.target(out, fitted)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with output_file(target) as writer:
+        writer.write(fitted.model_dump_json(indent=1) + "\n")
+    console = Console()
+    console.print(calibration_view.table(fitted, shares_above(read, fitted, threshold)))
+    for line in calibration_view.told(fitted, read):
+        click.echo(line)
+    click.echo(f"written to {target}; name it as calibration_file", err=True)
+
+
+def _asked(config: Path, ratings: Path | None, out: Path) -> Path:
+    command = [sys.executable, "-P", "-m", "schemas.cli", "rate"]
+    command += ["--config", str(config), "--out", str(out)]
+    command += ["--ratings", str(ratings)] if ratings else []
+    if status := subprocess.run(command, check=False).returncode:
+        raise ContractError(f"'preceptor rate' ended with status {status}; see above")
+    return out
+
+
+def _read(sources: tuple[Path, ...]) -> list[SeverityReading]:
+    from schemas.judged_pairs import lines_of
+    from schemas.ratings import SeverityReading
+
+    return [reading for path in sources for _, reading in lines_of(path, SeverityReading)]
+
+
+commands: list[click.Command] = [calibrate]
