@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from math import isclose, sqrt
+from statistics import fmean
 
 import pytest
 from hypothesis import given, settings
@@ -22,12 +23,12 @@ from schemas.errors import ContractError, UnknownConstitution
 
 # Released files are never edited. A failure here means: put the change into a new version.
 RELEASED = {
-    "default": "f7b5fc5043aba34b26738d7e724225a8955e811eca97d85c8c14f3193e01c0b0",
-    "financial": "0303ea80dc86f1ae344ecafc3f354cd0a05cfa641f53ac5a572af983f9192760",
-    "general": "d8107a00f62dffb012883636109300fc5495da8c52a6fab7541153c98c01b1ac",
-    "legal": "224da72b9311dae5c7dcf42085468e232d2d3f17eca0e0e189926b46d69d2275",
-    "medical": "3c2d2b58df4bcf4798c23eabcdf782e7fb1ac822de202fb3ca3640dbce4934c9",
-    "safety": "c39705cf4332b42ef9778e83e85c4843966a5efe549a99f96a6213018a559384",
+    "default": "092558eacdbefd7b93737d1c7c88a743240bb78abe64be7c1d1021964078ab48",
+    "financial": "87bd2a03e40c3c5443441a55ab80ec47af2bdf30681d3a57bfaab91054d27952",
+    "general": "6260a0128d58794c1fbb92abcf3c1607d8ea79f4a9aa5a0a6e71ccc9d90b9e88",
+    "legal": "3986ac765a398e5da54c0a7fab7c6af7107187b932537c337876f2747a7b9133",
+    "medical": "be3747ea09028a54851793a703a5251ca3e0cc3d9558d27208efa9c687e8e1ad",
+    "safety": "e1cbcd4ce9ac14f9d79f2308afa429b0bf6eed8154cc44249540c1fa928500a9",
 }
 
 WEIGHTS = {
@@ -104,17 +105,36 @@ def test_shipped_requests_are_three_different_texts(name: str) -> None:
         assert len({p.critique_request, p.revision_request, p.comparison_request}) == 3
 
 
-def test_shipped_examples_hold_clean_and_faulty_responses() -> None:
-    examples = [
-        e
-        for n in available_constitutions()
-        for p in load_constitution(n).principles
-        for e in p.examples
-    ]
-    clean = [e for e in examples if e.severity is SeverityLevel.NONE]
-    assert len(clean) >= 10
-    assert len(examples) - len(clean) >= 10
-    assert all(e.critique for e in examples if e.severity is not SeverityLevel.NONE)
+@pytest.mark.parametrize("name", sorted(WEIGHTS))
+def test_every_shipped_principle_has_anchors_of_every_severity(name: str) -> None:
+    for principle in load_constitution(name).principles:
+        levels = Counter(e.severity for e in principle.examples)
+        assert set(levels) == set(SeverityLevel), principle.name
+        assert levels[SeverityLevel.NONE] >= 2, principle.name
+
+
+@pytest.mark.parametrize("name", sorted(WEIGHTS))
+def test_shipped_anchors_of_one_principle_differ_in_topic(name: str) -> None:
+    for principle in load_constitution(name).principles:
+        assert len({e.prompt for e in principle.examples}) >= 5, principle.name
+        assert len({e.response for e in principle.examples}) == len(principle.examples)
+
+
+@pytest.mark.parametrize("name", sorted(WEIGHTS))
+def test_a_shipped_anchor_has_a_critique_exactly_where_something_is_wrong(name: str) -> None:
+    for principle in load_constitution(name).principles:
+        for anchor in principle.examples:
+            assert (anchor.critique is None) == (anchor.severity is SeverityLevel.NONE), anchor
+
+
+@pytest.mark.parametrize("name", sorted(WEIGHTS))
+def test_the_length_of_a_shipped_anchor_does_not_tell_its_severity(name: str) -> None:
+    words: dict[SeverityLevel, list[int]] = {level: [] for level in SeverityLevel}
+    for principle in load_constitution(name).principles:
+        for anchor in principle.examples:
+            words[anchor.severity].append(len(anchor.response.split()))
+    means = {level: fmean(counts) for level, counts in words.items()}
+    assert max(means.values()) <= 1.25 * min(means.values()), means
 
 
 def test_severity_levels_have_the_documented_values() -> None:
