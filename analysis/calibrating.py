@@ -1,7 +1,7 @@
 """Fit what a critic's severities mean from its answers to rated responses. Pure.
 
-Equating, not regression: a map sends the raw answer below which lie as many anchors as people
-rated below a level to the lower edge of that level. Two critics so mapped put the same share of
+Equating, not regression: a map sends the raw answer up to which lie as many anchors as people
+rated at most minor, say, to the upper edge of minor. Two critics so mapped put the same share of
 responses above a threshold, which a regression does not: it draws the answers of the weaker one
 to the mean. How well a critic's order follows the ratings no map can mend; it is stated beside
 (Source: Kolen and Brennan, Test Equating, Scaling, and Linking, chapter 2).
@@ -9,13 +9,14 @@ to the mean. How well a critic's order follows the ratings no map can mend; it i
 
 from __future__ import annotations
 
+import math
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import spearmanr
+from scipy.stats import norm, spearmanr
 
 from analysis.statistics.estimates import LEVEL
 from schemas.calibration import (
@@ -25,7 +26,7 @@ from schemas.calibration import (
     SeverityMap,
     raw_log_odds,
 )
-from schemas.constitution import LEVEL_SEVERITY
+from schemas.constitution import LEVEL_SEVERITY, SeverityLevel
 from schemas.errors import ContractError
 from schemas.ratings import SeverityReading
 
@@ -33,16 +34,11 @@ Values = NDArray[np.float64]
 
 #: Anchors of one principle from which its map takes a shape of its own.
 OWN_SHAPE = 40
-#: Halfway between neighbouring levels: where one ends and the next begins.
-EDGES = tuple(
-    (low + high) / 2
-    for low, high in zip(
-        sorted(LEVEL_SEVERITY.values())[:-1], sorted(LEVEL_SEVERITY.values())[1:], strict=True
-    )
-)
+#: Upper ends of none, minor and moderate on the calibrated scale. A severity above 0.3 is at least
+#: moderate, as it is of ratings, so that thresholds cut both alike.
+EDGES = (0.15, LEVEL_SEVERITY[SeverityLevel.MINOR], LEVEL_SEVERITY[SeverityLevel.MODERATE])
 #: Shares of the anchors that lie below the outermost knots.
 TAIL = 0.02
-BOOTSTRAP = 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +71,6 @@ def fit(
     Args:
         readings: Of anchors; unrated and unreadable ones are left out.
         threshold: Severity at which shares are compared, ``policy.needs_revision_above``.
-        seed: Of the interval.
 
     Raises:
         ContractError: The readings are of several critics, a principle has fewer than two anchors
@@ -100,7 +95,7 @@ def fit(
             )
             for name, (knots, severities, is_own) in sorted(maps.items())
         },
-        evidence=_evidence(anchors, threshold, seed),
+        evidence=_evidence(anchors, threshold),
     )
 
 
@@ -170,8 +165,8 @@ def _places(anchors: Anchors) -> tuple[dict[str, float], float]:
 
 
 def _equated(x: Values, rated: Values) -> tuple[Values, Values]:
-    """Quantiles of the answers at the shares of ratings below each edge between two levels."""
-    shares = np.array([float((rated < edge).mean()) for edge in EDGES])
+    """Quantiles of the answers at the shares of ratings up to each edge between two levels."""
+    shares = np.array([float((rated <= edge).mean()) for edge in EDGES])
     at = np.clip(np.concatenate([[0.0], shares, [1.0]]), TAIL, 1 - TAIL)
     return np.quantile(x, at), np.array([0.0, *EDGES, MOST])
 
@@ -186,10 +181,10 @@ def _rising(knots: Values, severities: Values) -> tuple[tuple[float, ...], tuple
     return tuple(values.tolist()), tuple(kept)
 
 
-def _evidence(anchors: Anchors, threshold: float, seed: int) -> CalibrationEvidence:
+def _evidence(anchors: Anchors, threshold: float) -> CalibrationEvidence:
     raw = MOST / (1 + np.exp(-anchors.x))
     mapped = _held_out(anchors)
-    value, interval = _pooled_rank(anchors, seed)
+    value, interval = _pooled_rank(anchors)
     return CalibrationEvidence(
         anchors=len(anchors.x),
         rank_agreement=value,
@@ -218,22 +213,24 @@ def _held_out(anchors: Anchors) -> Values:
     return mapped
 
 
-def _pooled_rank(anchors: Anchors, seed: int) -> tuple[float | None, tuple[float, float] | None]:
-    """Spearman's correlation after centring by principle, with its bootstrap interval."""
+def _pooled_rank(anchors: Anchors) -> tuple[float | None, tuple[float, float] | None]:
+    """Spearman's correlation after centring by principle, with its interval.
+
+    Source: Bonett and Wright 2000, Psychometrika 65, equation 3.
+    """
     centres, _ = _places(anchors)
     centred = anchors.x - np.array([centres[p] for p in anchors.principle])
     value = _spearman(centred, anchors.rated)
     if value is None:
         return None, None
-    random = np.random.default_rng(seed)
     n = len(centred)
-    drawn = [
-        _spearman(centred[rows], anchors.rated[rows])
-        for rows in random.integers(0, n, size=(BOOTSTRAP, n))
-    ]
-    known = [each for each in drawn if each is not None]
-    low, high = np.quantile(known, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
-    return value, (float(low), float(high))
+    if n <= 3 or abs(value) == 1.0:
+        return value, None
+    spread = norm.ppf((1 + LEVEL) / 2) * math.sqrt((1 + value**2 / 2) / (n - 3))
+    return value, (
+        math.tanh(math.atanh(value) - spread),
+        math.tanh(math.atanh(value) + spread),
+    )
 
 
 def _rank(own: Anchors) -> float | None:

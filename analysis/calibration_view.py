@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from math import exp
 from pathlib import Path
 
 from rich import box
 from rich.table import Table
 
-from schemas.calibration import CriticCalibration
+from analysis.calibrating import EDGES
+from schemas.calibration import MOST, CriticCalibration
 from schemas.ratings import SeverityReading
 
 UNCALIBRATED = (
@@ -44,14 +46,14 @@ def table(calibration: CriticCalibration, shares: Mapping[str, tuple[int, float,
     """One line a principle; the last columns where unrated responses were read."""
     made = Table(box=box.SIMPLE, title=f"Severities of {calibration.model}")
     made.add_column("principle")
-    headings = ["anchors", "rank", "raw for 0.15", "0.45", "0.75"]
+    headings = ["anchors", "rank", *(f"raw for {at:g}" for at in EDGES)]
     headings += ["responses", "above raw", "above now"] if shares else []
     for heading in headings:
         made.add_column(heading, justify="right")
     for name, own in calibration.principles.items():
         rank = "-" if own.rank_agreement is None else f"{own.rank_agreement:+.2f}"
         cells = [name, f"{own.anchors}{'*' if own.is_own else ''}", rank]
-        cells += [_raw_for(own.log_odds, own.severities, at) for at in (0.15, 0.45, 0.75)]
+        cells += [_raw_for(own.log_odds, own.severities, at) for at in EDGES]
         made.add_row(*cells, *_share_cells(shares, name))
     if shares:
         made.add_row("all", "", "", "", "", "", *_share_cells(shares, ""))
@@ -69,10 +71,6 @@ def _share_cells(shares: Mapping[str, tuple[int, float, float]], name: str) -> l
 
 def _raw_for(knots: Sequence[float], severities: Sequence[float], wanted: float) -> str:
     """The raw severity that means ``wanted``; - where several or none do."""
-    from math import exp
-
-    from schemas.calibration import MOST
-
     at = [k for k, s in zip(knots, severities, strict=True) if abs(s - wanted) < 1e-9]
     return f"{MOST / (1 + exp(-at[0])):.3f}" if at else "-"
 
