@@ -63,6 +63,7 @@ RELEASED = {
     "review_v1": "review_v1-25622354",
     "revise_direct_v1": "revise_direct_v1-c08e82c4",
     "revise_v1": "revise_v1-401cfb36",
+    "score_v1": "score_v1-4688438e",
     "severity_v1": "severity_v1-21c25852",
 }
 
