@@ -55,7 +55,8 @@ class JudgedPair(_Line):
             alone, so that there was no order.
         judge: Whose verdict it is.
         strategy: How it was asked, part of the judge's name.
-        raw: The judge's own words, in which A or (a) is the response shown first.
+        raw: The judge's own words, in which A or (a) is the response shown first; response_a
+            where there was no order.
         p_first: Probability that the response shown first is better; wins over ``raw``.
         is_readable: False where the judge was asked for probabilities and named neither
             response; ``raw`` is then its reasoning and no verdict.
@@ -98,11 +99,11 @@ class JudgedPair(_Line):
     @property
     def p_a(self) -> float | None:
         """Probability that A is better; None where nothing readable was said."""
-        said = self.p_first
         if not self.is_readable:
             return None
-        if self.order == "none":
+        if self.order == "none" and (self.note == "identical" or self.score_a is not None):
             return self._p_of_scores()
+        said = self.p_first
         if said is None and self.raw is not None:
             try:
                 said = _P_A[parse_verdict(self.raw, self.finish_reason)]
@@ -110,7 +111,7 @@ class JudgedPair(_Line):
                 return None
         if said is None:
             return None
-        return said if self.order == "AB" else 1.0 - said
+        return 1.0 - said if self.order == "BA" else said
 
     def _p_of_scores(self) -> float | None:
         """1, 0.5 or 0: scores say which is better, and not how likely that is."""
@@ -126,7 +127,7 @@ class JudgedPair(_Line):
     @model_validator(mode="after")
     def _check_order(self) -> Self:
         if self.order == "none" and self.p_first is not None:
-            raise ValueError("p_first needs an order, AB or BA; without one give score_a, score_b")
+            raise ValueError("p_first needs an order, AB or BA; without one give scores or raw")
         return self
 
 
