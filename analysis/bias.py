@@ -59,12 +59,15 @@ class PositionBias:
 
 @dataclass(frozen=True, slots=True)
 class BiasReport:
-    """All dimensions of one judge; ``n`` pairs, ``with_people`` of them with a human label."""
+    """All dimensions of one judge; ``n`` pairs, ``with_people`` of them with a human label.
+
+    ``position_term`` and the estimates of ``position`` are None where no order was shown.
+    """
 
     n: int
     with_people: int
     position: PositionBias
-    position_term: Coefficient
+    position_term: Coefficient | None
     dimensions: tuple[DimensionBias, ...]
 
 
@@ -80,15 +83,18 @@ def measure(paired: pl.DataFrame, leads: Values) -> BiasReport:
     """The biases of one judge.
 
     Args:
-        paired: Columns human (null without one), v_ab, v_ba (A, tie, B, ``-``), one row a pair.
+        paired: Columns human (null without one), v_ab, v_ba (A, tie, B, ``-``) and no_order (both
+            hold one verdict that knew no order), one row a pair.
         leads: As ``feature_differences`` makes them, same rows.
     """
     human = paired["human"].to_list()
-    verdicts = list(zip(paired["v_ab"].to_list(), paired["v_ba"].to_list(), strict=True))
+    alone = paired["no_order"].to_list()
+    both = zip(paired["v_ab"].to_list(), paired["v_ba"].to_list(), alone, strict=True)
+    verdicts = [(ab, "-" if once else ba) for ab, ba, once in both]
     judged = [(row, at, v) for row, both in enumerate(verdicts) for at, v in enumerate(both)]
     judged = [(row, at, v) for row, at, v in judged if v != "-"]
     rows = np.array([row for row, _, _ in judged])
-    position = np.array([1.0 - 2 * at for _, at, _ in judged])
+    position = np.array([0.0 if alone[row] else 1.0 - 2 * at for row, at, _ in judged])
     outcome = np.array([_value(v) for _, _, v in judged])
     labelled = np.array([row for row, label in enumerate(human) if label is not None], dtype=int)
     own = fit(np.column_stack([leads[rows], position]), outcome, rows)
@@ -98,8 +104,8 @@ def measure(paired: pl.DataFrame, leads: Values) -> BiasReport:
     return BiasReport(
         n=paired.height,
         with_people=len(labelled),
-        position=_position(verdicts),
-        position_term=own[-1],
+        position=_position([v for v, once in zip(verdicts, alone, strict=True) if not once]),
+        position_term=None if all(alone) else own[-1],
         dimensions=tuple(
             DimensionBias(
                 name,

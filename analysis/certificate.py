@@ -38,7 +38,8 @@ class Certificate:
         same_verdict_both_orders: Pairs, readable in both orders, with one verdict in both.
         accuracy_where_agreed: Where both orders name the same response, and people decided.
         coverage_where_agreed: Their share of the pairs that people decided.
-        first_position_share: Decided verdicts for the response shown first; 0.5 is no bias.
+        first_position_share: Decided verdicts for the response shown first; 0.5 is no bias. This
+            and what both orders tell is undefined where each response was judged alone.
         kappa: Cohen's, single verdicts against human labels.
         kappa_weighted: The same with linear weights on A < tie < B.
         ac1: Gwet's.
@@ -98,7 +99,9 @@ def certify(
     """
     table = paired(pairs, verdicts)
     both = table.filter(pl.col("orders") == 2)
-    counts, patterns = _patterns(both)
+    # What was said without an order was said once.
+    once = pl.when("no_order").then(pl.lit("-")).otherwise("v_ba").alias("v_ba")
+    counts, patterns = _patterns(both.with_columns(once))
     single = _Single(patterns)
 
     def boot(statistic: Statistic, n: int) -> Estimate:
@@ -106,25 +109,27 @@ def certify(
 
     labels = both.with_columns(label=label_of(mode, tie_margin))
     decided = both.filter(pl.col("human") != "tie")
-    agreed = decided.filter(_agree() & (pl.col("v_ab") != "tie"))
-    readable = both.filter(pl.col("p_ab").is_not_null() & pl.col("p_ba").is_not_null())
+    alone = both.filter("no_order")
+    same, right_where_agreed, coverage = _of_both_orders(both.filter(~pl.col("no_order")))
     return Certificate(
         judge=str(verdicts["judge"][0]),
         mode=mode,
         prompt_versions=tuple(sorted(verdicts["prompt_version"].drop_nulls().unique())),
         n=both.height,
-        verdicts=2 * both.height,
-        invalid=int(both["p_ab"].null_count() + both["p_ba"].null_count()),
+        verdicts=2 * both.height - alone.height,
+        invalid=both["p_ab"].null_count() + both["p_ba"].null_count() - alone["p_ab"].null_count(),
         one_order_only=table.height - both.height,
         accuracy_single_order=boot(ratio(single.right, single.asked), int(counts @ single.asked)),
         accuracy_with_ties=_with_ties(labels),
         accuracy_decided=_decided(labels),
-        same_verdict_both_orders=share(readable.filter(_agree()).height, readable.height),
-        accuracy_where_agreed=share(
-            agreed.filter(pl.col("v_ab") == pl.col("human")).height, agreed.height
+        same_verdict_both_orders=same,
+        accuracy_where_agreed=right_where_agreed,
+        coverage_where_agreed=coverage,
+        first_position_share=(
+            Estimate(None)
+            if alone.height
+            else boot(ratio(single.first, single.placed), int(counts @ single.placed))
         ),
-        coverage_where_agreed=share(agreed.height, decided.height),
-        first_position_share=boot(ratio(single.first, single.placed), int(counts @ single.placed)),
         kappa=boot(single.of_tables(chance.cohen_kappa), int(counts @ single.rated)),
         kappa_weighted=boot(single.of_tables(chance.weighted_kappa), int(counts @ single.rated)),
         ac1=boot(single.of_tables(chance.gwet_ac1), int(counts @ single.rated)),
@@ -138,6 +143,18 @@ def certify(
     )
 
 
+def _of_both_orders(both: pl.DataFrame) -> tuple[Estimate, Estimate, Estimate]:
+    """The same verdict in both, right where both name one response, and how often they do."""
+    decided = both.filter(pl.col("human") != "tie")
+    agreed = decided.filter(_agree() & (pl.col("v_ab") != "tie"))
+    readable = both.filter(pl.col("p_ab").is_not_null() & pl.col("p_ba").is_not_null())
+    return (
+        share(readable.filter(_agree()).height, readable.height),
+        share(agreed.filter(pl.col("v_ab") == pl.col("human")).height, agreed.height),
+        share(agreed.height, decided.height),
+    )
+
+
 def paired(pairs: pl.DataFrame, verdicts: pl.DataFrame) -> pl.DataFrame:
     """One row a labelled and judged pair: columns of both, see ``judged.verdict_table``."""
     labelled = pairs.filter(pl.col("human").is_not_null())
@@ -146,8 +163,8 @@ def paired(pairs: pl.DataFrame, verdicts: pl.DataFrame) -> pl.DataFrame:
 
 def label_of(mode: Mode, tie_margin: float) -> pl.Expr:
     """The label of both orders: A, tie, B, or ``-`` where there is none."""
-    p_a = (pl.col("p_ab") + pl.col("p_ba")) / 2
-    consistent = (pl.col("p_ab") - 0.5) * (pl.col("p_ba") - 0.5) > 0
+    p_a = pl.col("p_mean")
+    consistent = pl.col("no_order") | ((pl.col("p_ab") - 0.5) * (pl.col("p_ba") - 0.5) > 0)
     near = (p_a - 0.5).abs() <= tie_margin
     by_mean = pl.when(near).then(pl.lit("tie")).otherwise(verdict_of(p_a))
     if mode == "mean":
@@ -234,8 +251,8 @@ def _decided(labels: pl.DataFrame) -> Estimate:
 
 
 def _calibration(decided: pl.DataFrame) -> Calibration | None:
-    known = decided.filter(pl.col("p_ab").is_not_null() & pl.col("p_ba").is_not_null())
-    p_a = (known["p_ab"] + known["p_ba"]).to_numpy() / 2
+    known = decided.filter(pl.col("p_mean").is_not_null())
+    p_a = known["p_mean"].to_numpy()
     if not len(p_a) or set(np.unique(p_a)) <= {0.0, 0.25, 0.5, 0.75, 1.0}:
         return None
     return calibration(p_a, (known["human"] == "A").to_numpy().astype(np.float64))

@@ -79,7 +79,7 @@ def table(certificates: Sequence[Certificate]) -> Table:
         box=box.SIMPLE_HEAD, title="Judges against human labels", title_justify="left",
         caption=caption, caption_justify="left", collapse_padding=True, pad_edge=False,
     )  # fmt: skip
-    shown.add_column("judge", no_wrap=True)
+    shown.add_column("judge", overflow="fold")
     for heading in ("n", "inv.", *_NARROW.values()):
         shown.add_column(heading, justify="right", no_wrap=True)
     for certificate in certificates:

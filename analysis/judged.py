@@ -30,6 +30,9 @@ VERDICTS: dict[str, Any] = {
     "order": pl.String,
     "p_a": pl.Float64,
     "is_soft": pl.Boolean,
+    "clamp_low": pl.Float64,
+    "clamp_high": pl.Float64,
+    "note": pl.String,
     "prompt_version": pl.String,
     "input_tokens": pl.Int64,
     "output_tokens": pl.Int64,
@@ -83,13 +86,15 @@ def read_verdicts(paths: Iterable[Path]) -> pl.DataFrame:
     rows = []
     for path in paths:
         for number, said in lines_of(path, JudgedPair):
-            key = (said.name, said.pair_id, said.order)
-            if first := seen.get(key):
-                raise ContractError(
-                    f"{path}:{number}: {said.name} judged pair {said.pair_id!r} in order "
-                    f"{said.order} at {first} already; tests of repetition take a second file"
-                )
-            seen[key] = f"{path}:{number}"
+            # Without an order it stands for both, so that neither may come beside it.
+            for order in ("AB", "BA") if said.order == "none" else (said.order,):
+                key = (said.name, said.pair_id, order)
+                if first := seen.get(key):
+                    raise ContractError(
+                        f"{path}:{number}: {said.name} judged pair {said.pair_id!r} in order "
+                        f"{order} at {first} already; tests of repetition take a second file"
+                    )
+                seen[key] = f"{path}:{number}"
             rows.append(_verdict_row(said))
     if not rows:
         raise ContractError("the files of verdicts hold none")
@@ -111,22 +116,29 @@ def join(pairs: pl.DataFrame, verdicts: pl.DataFrame) -> Joined:
 def verdict_table(verdicts: pl.DataFrame) -> pl.DataFrame:
     """One row a pair of one judge's verdicts.
 
-    Columns: pair_id, p_ab, p_ba (p of A, null where invalid or not asked), v_ab, v_ba (A, tie, B,
-    ``-``), orders (1 or 2 that were asked).
+    Columns: pair_id, p_ab, p_ba (p of A, null where invalid or not asked), p_mean (of both, clamped
+    where the judge's labels are), v_ab, v_ba (A, tie, B, ``-``), orders (1 or 2 that were asked),
+    no_order (each response was judged alone; both orders' columns then hold the one verdict).
     """
     parts = [
-        verdicts.filter(pl.col("order") == order).select(
+        verdicts.filter(pl.col("order").is_in([order, "none"])).select(
             "pair_id",
             pl.col("p_a").alias(f"p_{order.lower()}"),
             pl.lit(1).alias(f"asked_{order.lower()}"),
         )
         for order in ("AB", "BA")
     ]
-    both = parts[0].join(parts[1], on="pair_id", how="full", coalesce=True).sort("pair_id")
+    ways = verdicts.group_by("pair_id").agg(
+        pl.col("clamp_low", "clamp_high").first(), no_order=(pl.col("order") == "none").any()
+    )
+    both = parts[0].join(parts[1], on="pair_id", how="full", coalesce=True)
+    both = both.join(ways, on="pair_id").sort("pair_id")
     return both.select(
         "pair_id",
         "p_ab",
         "p_ba",
+        "no_order",
+        p_mean=((pl.col("p_ab") + pl.col("p_ba")) / 2).clip("clamp_low", "clamp_high"),
         v_ab=verdict_of(pl.col("p_ab")),
         v_ba=verdict_of(pl.col("p_ba")),
         orders=pl.col("asked_ab").fill_null(0) + pl.col("asked_ba").fill_null(0),
@@ -159,4 +171,6 @@ def _pair_row(pair: HumanPair) -> dict[str, Any]:
 
 def _verdict_row(said: JudgedPair) -> dict[str, Any]:
     own = {name: getattr(said, name) for name in VERDICTS if hasattr(said, name)}
-    return own | {"judge": said.name, "is_soft": said.p_first is not None}
+    low, high = said.clamp or (None, None)
+    clamp = {"clamp_low": low, "clamp_high": high}
+    return own | clamp | {"judge": said.name, "is_soft": said.p_first is not None}

@@ -39,6 +39,9 @@ PAIRS = click.option(
 @click.option("--replay", multiple=True, type=_FILE, help="Recorded verdicts; may be repeated.")
 @click.option("--config", type=_FILE, help="Run configuration whose judge is to be asked.")
 @click.option("--limit", type=click.IntRange(1), help="Ask about the first so many pairs.")
+@click.option("--method", type=click.Choice(["pairwise", "score"]), default="pairwise",
+              show_default=True, help="Both orders, or each response alone.")  # fmt: skip
+@click.option("--principle", help="Ask by this principle of the configured constitution.")
 @click.option("--keep", type=_FILE, help="Keep the judge's verdicts here, for --replay.")
 @click.option("--again", type=_FILE, help="Verdicts of a second time, for test and retest.")
 @click.option("--judge", help="Only this judge of the recorded ones.")
@@ -57,6 +60,8 @@ def certify(
     replay: tuple[Path, ...],
     config: Path | None,
     limit: int | None,
+    method: str,
+    principle: str | None,
     keep: Path | None,
     again: Path | None,
     judge: str | None,
@@ -68,26 +73,27 @@ def certify(
     """Certify judges: how good their labels are, against human ones and naive labellers.
 
     With --replay recorded verdicts are scored; with --config the configured judge is asked about
-    the pairs, in both orders, here and now. The JSON holds one object, or a list under
+    the pairs, here and now, as 'preceptor judge' does. The JSON holds one object, or a list under
     "certificates" where the records are of several judges.
     """
     from analysis.judged import join, read_pairs, read_verdicts
 
     if bool(replay) == (config is not None):
         raise ConfigError("name either recorded verdicts (--replay) or a judge to ask (--config)")
+    asking = ["--method", method]
+    asking += ["--limit", str(limit)] if limit else []
+    asking += ["--principle", principle] if principle else []
     with tempfile.TemporaryDirectory() as folder:
-        sources = replay or (
-            _asked(pairs, config or Path(), keep or Path(folder) / "verdicts.jsonl", limit),
-        )
+        kept = keep or Path(folder) / "verdicts.jsonl"
+        sources = replay or (_asked(pairs, config or Path(), kept, asking),)
         joined = join(read_pairs(pairs), read_verdicts(sources))
     certificates = _certified(joined, judge, mode, tie_margin, again)
     _write(joined, certificates, json_out, html_out)
 
 
-def _asked(pairs: Path, config: Path, out: Path, limit: int | None) -> Path:
+def _asked(pairs: Path, config: Path, out: Path, asking: Sequence[str]) -> Path:
     command = [sys.executable, "-P", "-m", "schemas.cli", "judge", "--pairs", str(pairs)]
-    command += ["--config", str(config), "--out", str(out)]
-    command += ["--limit", str(limit)] if limit else []
+    command += ["--config", str(config), "--out", str(out), *asking]
     if status := subprocess.run(command, check=False).returncode:
         raise ContractError(f"'preceptor judge' ended with status {status}; see above")
     return out

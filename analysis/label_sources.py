@@ -37,8 +37,9 @@ def labels_of_files(
     return _finished(
         both.with_columns(
             ai=label_of(mode, tie_margin),
-            p_a=(pl.col("p_ab") + pl.col("p_ba")) / 2,
-            consistent=pl.col("v_ab") == pl.col("v_ba"),
+            # Scores say which is better, and not how likely that is.
+            p_a=pl.when(~pl.col("no_order")).then("p_mean"),
+            consistent=pl.when(~pl.col("no_order")).then(pl.col("v_ab") == pl.col("v_ba")),
         )
     )
 

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Literal, TypeVar
+from typing import Annotated, Literal, Self, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from schemas.errors import ContractError, OutputError
 from schemas.jobs import describe
@@ -18,6 +18,7 @@ from schemas.verdicts import Verdict, parse_verdict
 
 Line = TypeVar("Line", bound=BaseModel)
 
+_Score = Annotated[float, Field(allow_inf_nan=False)]
 _P_A: dict[Verdict, float] = {"A": 1.0, "tie": 0.5, "B": 0.0}
 
 
@@ -50,24 +51,38 @@ class JudgedPair(_Line):
     """What a judge said of one pair in one order.
 
     Attributes:
-        order: ``AB`` where response_a was shown first.
+        order: ``AB`` where response_a was shown first; ``none`` where each response was judged
+            alone, so that there was no order.
         judge: Whose verdict it is.
         strategy: How it was asked, part of the judge's name.
-        raw: The judge's own words, in which A or (a) is the response shown first.
+        raw: The judge's own words, in which A or (a) is the response shown first; response_a
+            where there was no order.
         p_first: Probability that the response shown first is better; wins over ``raw``.
         is_readable: False where the judge was asked for probabilities and named neither
             response; ``raw`` is then its reasoning and no verdict.
-        outside_mass: Probability outside both verdicts.
+        score_a, score_b: Of each response alone, in order ``none``; the higher one wins.
+        score_margin: Difference of scores at or below which the verdict is a tie.
+        clamp: Range that the mean of both orders is clamped to; None for the mean as it is.
+        note: ``identical``: a tie that nobody was asked about, two empty responses included;
+            ``empty_a``, ``empty_b``: that response is blank, and was judged like any other.
+        error: Code of the error for which there is no answer; ``raw`` says more.
+        outside_mass: Probability outside the offered choices; of two scores the larger one.
         finish_reason: ``length`` where the words were cut off.
     """
 
     pair_id: str
-    order: Literal["AB", "BA"]
+    order: Literal["AB", "BA", "none"]
     judge: str = "judge"
     strategy: str = ""
     raw: str | None = None
     p_first: float | None = Field(default=None, ge=0, le=1, allow_inf_nan=False)
     is_readable: bool = True
+    score_a: _Score | None = None
+    score_b: _Score | None = None
+    score_margin: float = Field(default=0.0, ge=0, allow_inf_nan=False)
+    clamp: tuple[float, float] | None = None
+    note: Literal["identical", "empty_a", "empty_b"] | None = None
+    error: str | None = None
     outside_mass: float | None = None
     finish_reason: Literal["stop", "length"] = "stop"
     prompt_version: str | None = None
@@ -84,9 +99,11 @@ class JudgedPair(_Line):
     @property
     def p_a(self) -> float | None:
         """Probability that A is better; None where nothing readable was said."""
-        said = self.p_first
         if not self.is_readable:
             return None
+        if self.order == "none" and (self.note == "identical" or self.score_a is not None):
+            return self._p_of_scores()
+        said = self.p_first
         if said is None and self.raw is not None:
             try:
                 said = _P_A[parse_verdict(self.raw, self.finish_reason)]
@@ -94,7 +111,24 @@ class JudgedPair(_Line):
                 return None
         if said is None:
             return None
-        return said if self.order == "AB" else 1.0 - said
+        return 1.0 - said if self.order == "BA" else said
+
+    def _p_of_scores(self) -> float | None:
+        """1, 0.5 or 0: scores say which is better, and not how likely that is."""
+        if self.note == "identical":
+            return 0.5
+        if self.score_a is None or self.score_b is None:
+            return None
+        lead = self.score_a - self.score_b
+        if abs(lead) <= self.score_margin:
+            return 0.5
+        return 1.0 if lead > 0 else 0.0
+
+    @model_validator(mode="after")
+    def _check_order(self) -> Self:
+        if self.order == "none" and self.p_first is not None:
+            raise ValueError("p_first needs an order, AB or BA; without one give scores or raw")
+        return self
 
 
 def lines_of(path: Path, model: type[Line]) -> Iterator[tuple[int, Line]]:

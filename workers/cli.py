@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import click
 import sqlalchemy  # noqa: F401 - without the worker extra these commands do not exist
@@ -96,15 +96,41 @@ def choose_model(config: Path | None, model: str | None) -> tuple[str, ModelConf
 @click.option("--out", type=click.Path(path_type=Path), required=True, help="File of verdicts.")
 @click.option("--limit", type=click.IntRange(1), help="Judge the first so many pairs.")
 @click.option("--seed", type=int, default=0, show_default=True, help="Of reasoned judgements.")
-def judge(pairs: Path, config: Path, out: Path, limit: int | None, seed: int) -> None:
-    """Have the configured judge label pairs in both orders, without servers.
+@click.option(
+    "--method",
+    type=click.Choice(["pairwise", "score"]),
+    default="pairwise",
+    show_default=True,
+    help="Which is better, in both orders; or a score for each response alone.",
+)
+@click.option("--principle", help="Judge by this principle of the configured constitution.")
+@click.option(
+    "--score-margin",
+    type=click.FloatRange(0),
+    default=0.0,
+    show_default=True,
+    help="Difference of scores at or below which the verdict is a tie.",
+)
+def judge(
+    pairs: Path,
+    config: Path,
+    out: Path,
+    limit: int | None,
+    seed: int,
+    method: Literal["pairwise", "score"],
+    principle: str | None,
+    score_margin: float,
+) -> None:
+    """Have the configured judge label pairs, without servers.
 
+    Pairs are judged in both orders, or, with --method score, each response by itself from 0 to 9.
     For measuring a judge: 'preceptor certify' calls it and scores the verdicts.
     """
-    from workers.judging import judge_file
+    from workers.judging import Way, judge_file
 
     settings = load_settings()
-    count = judge_file(load_config(config), settings.model_cache, pairs, out, limit, seed)
+    way = Way(method, principle, score_margin, seed)
+    count = judge_file(load_config(config), settings.model_cache, pairs, out, limit, way)
     click.echo(f"{count} verdicts written to {out}", err=True)
 
 

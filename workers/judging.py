@@ -1,68 +1,106 @@
 """Judge pairs with an engine and nothing else: no servers, no ledger.
 
 For certificates: a judge is measured before it is given work. The questions are those that a
-label step asks, in both orders.
+label step asks, in both orders; or each response is scored alone.
 """
 
 from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
-from schemas.config import ModelConfig, RunConfig
+from schemas.config import RunConfig
+from schemas.job_check import run_constitution
 from schemas.judged_pairs import HumanPair, JudgedPair, lines_of
-from workers.engines import Engine, Usage
+from workers.engines import Distribution, Engine, Generation, Usage
 from workers.engines.factory import build_engine
-from workers.parsing import response_digest
-from workers.prompts import (
-    DEFAULT_CRITERIA,
-    PREFERENCE_CHOICES,
-    render_preference,
-    render_preference_reasoning,
-)
+from workers.prompts import DEFAULT_CRITERIA, PREFERENCE_CHOICES, SCORE_CRITERIA, Rendered
+from workers.scoring import scored
+from workers.single_failures import Failure, answers_or_failures
 from workers.steps.asking import choose_request, generate_request
+from workers.steps.comparison import (
+    ORDERS,
+    Order,
+    Pair,
+    is_readable,
+    reasoning_question,
+    verdict_question,
+)
 
 #: Pairs asked about in one call; the engine batches within it.
 CHUNK_PAIRS = 32
-Order = Literal["AB", "BA"]
-ORDERS: tuple[Order, Order] = ("AB", "BA")
+Named = tuple[str, Pair]
+
+
+@dataclass(frozen=True, slots=True)
+class Way:
+    """How a judge is asked, beyond its configuration.
+
+    Attributes:
+        method: ``pairwise``: which is better, in both orders; ``score``: each response alone.
+        principle: Whose comparison request (or description, for a score) is asked; None for the
+            default criteria.
+        score_margin: Difference of scores at or below which the verdict is a tie.
+        seed: Of the reasoning, where there is one; another for a test of repetition.
+    """
+
+    method: Literal["pairwise", "score"] = "pairwise"
+    principle: str | None = None
+    score_margin: float = 0.0
+    seed: int = 0
 
 
 def judge_pairs(
-    engine: Engine, config: RunConfig, pairs: Iterator[HumanPair], *, seed: int = 0
+    engine: Engine, config: RunConfig, pairs: Iterator[HumanPair], way: Way | None = None
 ) -> Iterator[JudgedPair]:
-    """Each pair in both orders, as the configuration's labeler asks.
+    """Each pair judged: two lines, one an order, or one line where responses are scored alone.
 
-    A pair of identical responses is a tie that nobody is asked about.
+    A pair of identical responses is a tie that nobody is asked about. A question that does not
+    fit the context, or whose answer the engine cannot read, is an unreadable line and ends nothing.
 
     Args:
         engine: Runs the judge.
         config: Its roles, labeler, sampling and prices.
         pairs: What to judge; read as the work goes on.
-        seed: Of the reasoning, where there is one; another for a test of repetition.
+        way: How to ask; None for pairwise, by the default criteria.
+
+    Raises:
+        ContractError: The constitution has no such principle.
     """
+    way = way or Way()
+    criterion = _criterion(config, way)
+    common = {"judge": engine.model_name, "strategy": _strategy(config, way)}
     while chunk := list(islice(pairs, CHUNK_PAIRS)):
-        yield from _judged(engine, config, chunk, seed)
+        named = [(pair.id, _pair(pair, way.principle, criterion)) for pair in chunk]
+        for name, pair in named:
+            if pair.is_identical:
+                yield from _told_alike(name, way, common)
+        asked = [(name, pair) for name, pair in named if not pair.is_identical]
+        notes = {name: _note(pair) for name, pair in asked}
+        for line in _timed(engine, config, asked, way):
+            yield line.model_copy(update={**common, "note": notes[line.pair_id]})
 
 
 def judge_file(
-    config: RunConfig, models: Path, pairs: Path, out: Path, limit: int | None, seed: int
+    config: RunConfig, models: Path, pairs: Path, out: Path, limit: int | None, way: Way
 ) -> int:
     """Judge a file of pairs into a file of verdicts; how many there are.
 
     Raises:
-        ContractError: A line is no pair.
+        ContractError: A line is no pair, or the constitution has no such principle.
         ConfigError: The judge's model cannot be loaded.
     """
+    _criterion(config, way)
     engine = build_engine(config.models[config.roles.judge].model_dump(), models)
     try:
         read = (pair for _, pair in lines_of(pairs, HumanPair))
         count = 0
         with out.open("w", encoding="utf-8") as file:
-            for said in judge_pairs(engine, config, islice(read, limit), seed=seed):
+            for said in judge_pairs(engine, config, islice(read, limit), way):
                 file.write(said.model_dump_json(exclude_none=True) + "\n")
                 count += 1
         return count
@@ -70,78 +108,117 @@ def judge_file(
         engine.close()
 
 
-def _judged(
-    engine: Engine, config: RunConfig, pairs: Sequence[HumanPair], seed: int
+def _criterion(config: RunConfig, way: Way) -> str:
+    if way.principle is None:
+        return SCORE_CRITERIA if way.method == "score" else DEFAULT_CRITERIA
+    principle = run_constitution(config).principle(way.principle)
+    return principle.description if way.method == "score" else principle.comparison_request
+
+
+def _pair(pair: HumanPair, principle: str | None, criterion: str) -> Pair:
+    return Pair([("user", pair.prompt)], pair.response_a, pair.response_b, principle, criterion)
+
+
+def _note(pair: Pair) -> str | None:
+    """An empty response is one that people may prefer, so the judge is asked all the same."""
+    if not pair.a.strip():
+        return "empty_a"
+    return None if pair.b.strip() else "empty_b"
+
+
+def _told_alike(name: str, way: Way, common: dict[str, str]) -> Iterator[JudgedPair]:
+    if way.method == "score":
+        yield JudgedPair(pair_id=name, order="none", note="identical", **common)
+        return
+    for order in ORDERS:
+        yield JudgedPair(pair_id=name, order=order, p_first=0.5, note="identical", **common)
+
+
+def _timed(
+    engine: Engine, config: RunConfig, asked: Sequence[Named], way: Way
 ) -> Iterator[JudgedPair]:
+    """The lines with what each cost; the seconds of a chunk are divided among them."""
     began_s = time.monotonic()
-    asked = [(pair, order) for pair in pairs if not _is_same(pair) for order in ORDERS]
+    if way.method == "score":
+        lines = scored(engine, config, asked, way.score_margin)
+    else:
+        lines = _compared(engine, config, asked, way.seed)
+    seconds = (time.monotonic() - began_s) / max(1, len(lines))
+    model = config.models[config.roles.judge]
+    for line, used in lines:
+        cost = model.cost_usd(used.input_tokens, used.cached_tokens, used.output_tokens)
+        tokens = {"input_tokens": used.input_tokens, "output_tokens": used.output_tokens}
+        yield line.model_copy(update={"seconds": seconds, "cost_usd": cost, **tokens})
+
+
+def _compared(
+    engine: Engine, config: RunConfig, pairs: Sequence[Named], seed: int
+) -> list[tuple[JudgedPair, Usage]]:
+    asked = [(name, pair, order) for name, pair in pairs for order in ORDERS]
     reasons = _reasons(engine, config, asked, seed)
     prompts = [
-        render_preference([("user", pair.prompt)], *_shown(pair, order), DEFAULT_CRITERIA, reason)
-        for (pair, order), (reason, _) in zip(asked, reasons, strict=True)
+        verdict_question(pair, order, _text(reason))
+        for (_, pair, order), reason in zip(asked, reasons, strict=True)
     ]
     deadline_s = config.sampling.reasoning.deadline_s
-    wanted = [choose_request(prompt, PREFERENCE_CHOICES, deadline_s) for prompt in prompts]
-    answers = engine.choose(wanted) if wanted else []
-    seconds = (time.monotonic() - began_s) / max(1, len(asked))
-    model = config.models[config.roles.judge]
-    for pair in pairs:
-        if _is_same(pair):
-            yield from _told_alike(engine, pair)
-    for (pair, order), (reason, used), prompt, answer in zip(
-        asked, reasons, prompts, answers, strict=True
-    ):
-        readable = answer.outside_mass <= config.policy.max_outside_mass
-        usage = used + answer.usage
-        yield JudgedPair(
-            pair_id=pair.id,
-            order=order,
-            judge=engine.model_name,
-            strategy=_strategy(config),
-            raw=reason or answer.raw_text,
-            p_first=answer.probabilities[0] if readable else None,
-            is_readable=readable,
-            outside_mass=answer.outside_mass,
-            prompt_version=prompt.prompt_version,
-            input_tokens=usage.input_tokens,
-            output_tokens=usage.output_tokens,
-            seconds=seconds,
-            cost_usd=_cost_usd(model, usage),
+    requests = [choose_request(prompt, PREFERENCE_CHOICES, deadline_s) for prompt in prompts]
+    answers = answers_or_failures(engine.choose, requests)
+    return [
+        _line(config, (name, order), prompt, reason, answer)
+        for (name, _, order), prompt, reason, answer in zip(
+            asked, prompts, reasons, answers, strict=True
         )
+    ]
 
 
 def _reasons(
-    engine: Engine, config: RunConfig, asked: Sequence[tuple[HumanPair, Order]], seed: int
-) -> list[tuple[str | None, Usage]]:
-    if config.labeler.reasoning == "off" or not asked:
-        return [(None, Usage())] * len(asked)
+    engine: Engine, config: RunConfig, asked: Sequence[tuple[str, Pair, Order]], seed: int
+) -> Sequence[Generation | Failure | None]:
+    if config.labeler.reasoning == "off":
+        return [None] * len(asked)
     sampling = config.sampling.reasoning
-    prompts = [
-        render_preference_reasoning([("user", pair.prompt)], *_shown(pair, order), DEFAULT_CRITERIA)
-        for pair, order in asked
-    ]
+    prompts = [reasoning_question(pair, order) for _, pair, order in asked]
     requests = [generate_request(prompt, sampling, seed + at) for at, prompt in enumerate(prompts)]
-    answers = engine.generate(requests)
-    return [(answer.text.strip() or None, answer.usage) for answer in answers]
+    return answers_or_failures(engine.generate, requests)
 
 
-def _shown(pair: HumanPair, order: Order) -> tuple[str, str]:
-    both = (pair.response_a, pair.response_b)
-    return both if order == "AB" else (both[1], both[0])
+def _text(reason: Generation | Failure | None) -> str | None:
+    return reason.text.strip() if isinstance(reason, Generation) else None
 
 
-def _is_same(pair: HumanPair) -> bool:
-    return response_digest(pair.response_a) == response_digest(pair.response_b)
+def _line(
+    config: RunConfig,
+    asked: tuple[str, Order],
+    prompt: Rendered,
+    reason: Generation | Failure | None,
+    answer: Distribution | Failure,
+) -> tuple[JudgedPair, Usage]:
+    name, order = asked
+    line: dict[str, Any] = {"prompt_version": prompt.prompt_version}
+    used = Usage()
+    if isinstance(reason, Generation):
+        used += reason.usage
+        line |= {"finish_reason": reason.finish_reason, "clamp": config.labeler.clamp}
+    if isinstance(answer, Distribution):
+        used += answer.usage
+        line |= {"outside_mass": answer.outside_mass, "raw": _text(reason) or answer.raw_text}
+    failure = next((each for each in (reason, answer) if isinstance(each, Failure)), None)
+    # A verdict without the reasoning that it was to follow would be another judge's.
+    readable = failure is None
+    if failure is not None:
+        line |= {"error": failure.code, "raw": getattr(failure, "raw", "") or str(failure)}
+    elif isinstance(answer, Distribution):
+        readable = is_readable(answer, config.policy.max_outside_mass)
+        line["p_first"] = answer.probabilities[0] if readable else None
+    return JudgedPair(pair_id=name, order=order, is_readable=readable, **line), used
 
 
-def _told_alike(engine: Engine, pair: HumanPair) -> Iterator[JudgedPair]:
-    for order in ORDERS:
-        yield JudgedPair(pair_id=pair.id, order=order, judge=engine.model_name, p_first=0.5)
-
-
-def _strategy(config: RunConfig) -> str:
-    return "reasoning first" if config.labeler.reasoning == "first" else ""
-
-
-def _cost_usd(model: ModelConfig, usage: Usage) -> float:
-    return model.cost_usd(usage.input_tokens, usage.cached_tokens, usage.output_tokens)
+def _strategy(config: RunConfig, way: Way) -> str:
+    said = ["score"] if way.method == "score" else []
+    if way.method == "score" and way.score_margin:
+        said.append(f"margin {way.score_margin:g}")
+    if config.labeler.reasoning == "first" and way.method == "pairwise":
+        said.append("reasoning first")
+    if way.principle is not None:
+        said.append(f"by {way.principle}")
+    return " ".join(said)

@@ -77,10 +77,11 @@ def from_patterns(
         return Estimate(None, n=n)
     units = int(counts.sum())
     drawn = np.random.default_rng(seed).multinomial(units, counts / units, size=draws)
-    return Estimate(value, *_percentiles(statistic(drawn.astype(np.float64))), n)
+    return Estimate(value, *percentile_interval(statistic(drawn.astype(np.float64))), n)
 
 
-def _percentiles(values: Counts) -> tuple[float | None, float | None]:
+def percentile_interval(values: Counts) -> tuple[float | None, float | None]:
+    """Both ends of the interval of bootstrapped values, those undefined left out; None of none."""
     known = values[~np.isnan(values)]
     if not len(known):
         return None, None

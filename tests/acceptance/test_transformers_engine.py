@@ -5,6 +5,7 @@ Tolerance in float32: probabilities agree to 1e-4 or one part in a thousand; gre
 
 from __future__ import annotations
 
+import math
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -142,7 +143,9 @@ def test_choices_equal_plain_log_probabilities(plain: Any) -> None:
     assert kept.probabilities == pytest.approx(answers[1].probabilities, abs=1e-4)
 
 
-def test_half_precision_loads_and_agrees_with_plain_log_probabilities(folder: Path) -> None:
+def test_half_precision_agrees_with_plain_log_probabilities_but_for_their_steps(
+    folder: Path,
+) -> None:
     """Tolerance in bfloat16: 0.05, its logits being that coarse; float32 sees the order."""
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
@@ -161,6 +164,39 @@ def test_half_precision_loads_and_agrees_with_plain_log_probabilities(folder: Pa
         for choice in SEVERITIES
     ]
     assert masses(answer) == pytest.approx(expected, abs=0.05)
+    # Logits of 8 to 16 lie a sixteenth apart in bfloat16; those of a float32 head do not.
+    steps = [16 * math.log(p / answer.probabilities[0]) for p in answer.probabilities[1:]]
+    assert max(abs(step - round(step)) for step in steps) > 0.05
+
+
+@pytest.mark.parametrize("kept_weights", [2**26, 0])
+def test_an_exact_head_keeps_ties_and_soft_caps(
+    monkeypatch: pytest.MonkeyPatch, kept_weights: int
+) -> None:
+    from transformers import Gemma2Config, Gemma2ForCausalLM
+
+    from workers.engines import exact_logits
+
+    monkeypatch.setattr(exact_logits, "_KEPT_WEIGHTS", kept_weights)
+    monkeypatch.setattr(exact_logits, "_PART_WEIGHTS", 32 * 20)
+    torch.manual_seed(0)
+    sizes = {"hidden_size": 32, "intermediate_size": 32, "num_hidden_layers": 1, "head_dim": 8}
+    heads = {"num_attention_heads": 2, "num_key_value_heads": 2}
+    model = Gemma2ForCausalLM(
+        Gemma2Config(vocab_size=64, pad_token_id=0, final_logit_softcapping=3.0, **sizes, **heads)
+    )
+    model = model.to(torch.bfloat16).eval()
+    model.model.embed_tokens.weight.data *= 100
+    ids = torch.tensor([[5, 9, 3]])
+    with torch.inference_mode():
+        with exact_logits.ExactHead(model).in_use():
+            exact = model(input_ids=ids).logits
+        coarse = model(input_ids=ids).logits
+        hidden = model.model(input_ids=ids).last_hidden_state.float()
+        raw = hidden @ model.model.embed_tokens.weight.float().T
+    assert (exact.dtype, coarse.dtype) == (torch.float32, torch.bfloat16)
+    assert float(raw.abs().max()) > 3.0
+    torch.testing.assert_close(exact, 3.0 * (raw / 3.0).tanh(), atol=1e-5, rtol=1e-5)
 
 
 def test_strangers_share_what_their_prompts_begin_with(engine: Engine, plain: Any) -> None:

@@ -40,7 +40,7 @@ def people(leads: np.ndarray, seed: int) -> list[str]:
 
 def report(human: list[str] | None, ab: list[str], ba: list[str], leads: np.ndarray):  # type: ignore[no-untyped-def]
     frame = pl.DataFrame(
-        {"human": human or [None] * len(ab), "v_ab": ab, "v_ba": ba},
+        {"human": human or [None] * len(ab), "v_ab": ab, "v_ba": ba, "no_order": [False] * len(ab)},
         schema_overrides={"human": pl.String},
     )
     return measure(frame, leads)

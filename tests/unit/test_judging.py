@@ -3,24 +3,39 @@
 from __future__ import annotations
 
 import json
+import math
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
 from click.testing import CliRunner
 
+from analysis.bias_view import measured
+from analysis.certificate import certify
+from analysis.judged import join, read_pairs, read_verdicts
+from analysis.label_sources import labels_of_files
+from schemas.errors import ContractError, OutputError
 from schemas.judged_pairs import JudgedPair, lines_of
 from workers.cli import judge
+from workers.engines import Distribution
+from workers.scoring import score_of
+from workers.single_failures import answers_or_failures
 
 
-def files(folder: Path, **model: object) -> tuple[Path, Path]:
+def files(
+    folder: Path, more: Sequence[dict[str, str]] = (), labeler: object = None, **model: object
+) -> tuple[Path, Path]:
     config, pairs = folder / "config.yaml", folder / "pairs.jsonl"
     roles = dict.fromkeys(("policy", "critic", "judge"), "m")
     chosen = {"engine": "scripted", "model": "rules", **model}
-    config.write_text(yaml.safe_dump({"models": {"m": chosen}, "roles": roles}))
+    settings = {"models": {"m": chosen}, "roles": roles, "labeler": labeler or {}}
+    config.write_text(yaml.safe_dump(settings))
     rows = [
         {"id": "good", "response_a": "fine [[quality:0.9]]", "response_b": "bad [[quality:0.1]]"},
         {"id": "same", "response_a": "equal  text", "response_b": "equal text"},
+        *more,
     ]
     with pairs.open("w") as file:
         for row in rows:
@@ -28,8 +43,8 @@ def files(folder: Path, **model: object) -> tuple[Path, Path]:
     return config, pairs
 
 
-def judged(folder: Path, *options: str, **model: object) -> list[JudgedPair]:
-    config, pairs = files(folder, **model)
+def judged(folder: Path, *options: str, **settings: Any) -> list[JudgedPair]:
+    config, pairs = files(folder, **settings)
     out = folder / "verdicts.jsonl"
     arguments = ["--pairs", str(pairs), "--config", str(config), "--out", str(out), *options]
     done = CliRunner().invoke(judge, arguments, catch_exceptions=False)
@@ -65,3 +80,141 @@ def test_prices_are_those_of_the_configuration(tmp_path: Path) -> None:
     asked = [each for each in judged(tmp_path, **prices) if each.pair_id == "good"]
     for each in asked:
         assert each.cost_usd == pytest.approx((each.input_tokens or 0) / 1000)
+
+
+def test_scores_are_expected_values_and_unreadable_ones_are_none() -> None:
+    even = Distribution((0.1,) * 10, 0.0)
+    assert score_of(even, 0.5) == pytest.approx(4.5)
+    assert score_of(Distribution((0, 0, 0.25, 0, 0, 0, 0, 0.75, 0, 0), 0.2), 0.5) == 5.75
+    assert score_of(Distribution((0.1,) * 10, 0.6), 0.5) is None
+    assert score_of(Distribution((math.nan,) * 10, 0.0), 0.5) is None
+    assert score_of(OutputError("refused"), 0.5) is None
+
+
+def test_scoring_judges_each_response_alone_in_one_line_a_pair(tmp_path: Path) -> None:
+    swapped = {"id": "swapped", "response_a": "bad [[quality:0.1]]"}
+    swapped["response_b"] = "fine [[quality:0.9]]"
+    said = {s.pair_id: s for s in judged(tmp_path, "--method", "score", more=[swapped])}
+    assert [said[name].order for name in said] == ["none"] * 3
+    assert said["good"].score_a == pytest.approx(said["swapped"].score_b)
+    assert said["good"].score_b == pytest.approx(said["swapped"].score_a)
+    assert {said["good"].p_a, said["swapped"].p_a} == {0.0, 1.0}
+    assert (said["same"].note, said["same"].p_a) == ("identical", 0.5)
+    assert said["good"].name == "rules score"
+    wide = {s.pair_id: s for s in judged(tmp_path, "--method", "score", "--score-margin", "9")}
+    assert (wide["good"].p_a, wide["good"].name) == (0.5, "rules score margin 9")
+
+
+def test_a_judge_without_orders_has_no_measure_of_them(tmp_path: Path) -> None:
+    judged(tmp_path, "--method", "score")
+    pairs, verdicts = tmp_path / "pairs.jsonl", tmp_path / "verdicts.jsonl"
+    joined = join(read_pairs(pairs), read_verdicts([verdicts]))
+    found = certify(joined.pairs, joined.verdicts, mode="drop")
+    assert (found.n, found.verdicts, found.invalid) == (2, 2, 0)
+    assert found.accuracy_single_order.n == 2
+    assert found.accuracy_with_ties.n == 2
+    for estimate in (
+        found.same_verdict_both_orders,
+        found.accuracy_where_agreed,
+        found.coverage_where_agreed,
+        found.first_position_share,
+    ):
+        assert estimate.value is None
+    assert found.calibration is None
+    labels = labels_of_files([verdicts])
+    assert labels["ai"].to_list()[1] == "tie"
+    for column in ("p_a", "consistent", "confidence"):
+        assert labels[column].null_count() == 2
+    bias = measured(pairs, [verdicts], None)
+    assert bias.position_term is None
+    assert bias.position.first_share.value is None
+    line = {"pair_id": "good", "order": "AB", "judge": "rules", "strategy": "score", "raw": "A"}
+    with verdicts.open("a") as file:
+        file.write(json.dumps(line) + "\n")
+    with pytest.raises(ContractError, match=r"in order AB at .* already"):
+        read_verdicts([verdicts])
+
+
+def test_a_probability_needs_an_order() -> None:
+    with pytest.raises(ValueError, match="p_first needs an order"):
+        JudgedPair(pair_id="x", order="none", p_first=0.7)
+    unscored = JudgedPair(pair_id="x", order="none", score_a=3.0)
+    assert unscored.p_a is None
+
+
+def test_an_empty_response_is_judged_and_marked_and_two_are_a_tie(tmp_path: Path) -> None:
+    more = [
+        {"id": "a", "response_a": " \n", "response_b": "text"},
+        {"id": "b", "response_a": "text", "response_b": ""},
+        {"id": "both", "response_a": "", "response_b": " "},
+    ]
+    said = {(s.pair_id, s.order): s for s in judged(tmp_path, more=more)}
+    assert [said[name, "AB"].note for name in ("a", "b", "both")] == [
+        "empty_a",
+        "empty_b",
+        "identical",
+    ]
+    assert said["a", "AB"].input_tokens
+    assert said["both", "AB"].p_a == 0.5
+    assert said["good", "AB"].note is None
+
+
+def test_one_pair_that_cannot_be_asked_fails_alone(tmp_path: Path) -> None:
+    long = {"id": "long", "response_a": "word " * 300, "response_b": "text"}
+    said = {(s.pair_id, s.order): s for s in judged(tmp_path, more=[long], max_context_tokens=200)}
+    assert said["good", "AB"].p_a is not None
+    for order in ("AB", "BA"):
+        line = said["long", order]
+        assert (line.error, line.p_a, line.is_readable) == ("prompt_too_long", None, False)
+        assert "shorten" in (line.raw or "")
+    scores = judged(tmp_path, "--method", "score", more=[long], max_context_tokens=200)
+    assert [s.p_a for s in scores if s.pair_id == "long"] == [None]
+
+
+def test_what_fails_together_is_asked_one_by_one() -> None:
+    calls: list[list[int]] = []
+
+    def ask(numbers: Sequence[int]) -> list[int]:
+        calls.append(list(numbers))
+        if 2 in numbers:
+            raise OutputError("the server ended the answer: content_filter", raw="I can")
+        return [10 * number for number in numbers]
+
+    found = answers_or_failures(ask, [1, 2, 3])
+    assert [found[0], found[2]] == [10, 30]
+    assert isinstance(found[1], OutputError)
+    assert calls == [[1, 2, 3], [1], [2], [3]]
+
+
+def test_a_refusing_or_garbled_judge_is_unreadable_never_a_tie(tmp_path: Path) -> None:
+    more = [{"id": "garbage", "response_a": "x [[fault:garbage]]", "response_b": "y"}]
+    for method in ("pairwise", "score"):
+        bad = [s for s in judged(tmp_path, "--method", method, more=more) if s.pair_id == "garbage"]
+        assert bad
+        assert all(s.p_a is None and not s.is_readable for s in bad)
+
+
+def test_reasoning_that_was_cut_off_is_known_to_be(tmp_path: Path) -> None:
+    labeler = {"reasoning": "first", "clamp": [0.4, 0.6]}
+    more = [{"id": "cut", "response_a": "x [[fault:cut_off@reasoning]]", "response_b": "y"}]
+    said = {(s.pair_id, s.order): s for s in judged(tmp_path, more=more, labeler=labeler)}
+    assert said["cut", "AB"].finish_reason == "length"
+    assert said["cut", "AB"].p_a is not None
+    assert said["good", "AB"].finish_reason == "stop"
+    labels = labels_of_files([tmp_path / "verdicts.jsonl"])
+    # Both orders' mean is clamped as a label step clamps it; single verdicts stay as they are.
+    assert all(0.4 <= p <= 0.6 for p in labels["p_a"])
+    assert {0.4, 0.6} & set(labels["p_a"].to_list())
+    assert any(s.p_a is not None and abs(s.p_a - 0.5) > 0.2 for s in said.values())
+
+
+def test_a_judge_is_asked_by_one_principle(tmp_path: Path) -> None:
+    plain = judged(tmp_path)
+    said = judged(tmp_path, "--principle", "clarity")
+    assert said[-1].name == "rules by clarity"
+    assert said[-1].input_tokens != plain[-1].input_tokens
+    assert judged(tmp_path, "--principle", "clarity", "--method", "score")[-1].name == (
+        "rules score by clarity"
+    )
+    with pytest.raises(ContractError, match="no principle"):
+        judged(tmp_path, "--principle", "nonsense")

@@ -59,6 +59,12 @@ def test_unreadable_order_is_invalid_never_a_tie(outside):
     assert (label.verdict, label.p_a, label.confidence) == ("invalid", None, None)
 
 
+def test_a_probability_that_is_no_number_is_invalid():
+    """NaN is neither above nor below 0.5, and must not come out as the label behind both."""
+    label = derive_label(orders(math.nan, 0.9), MEAN, 0.5)
+    assert (label.verdict, label.p_a) == ("invalid", None)
+
+
 def test_clamp_holds_for_reasoned_labels_only():
     labeler = LabelerConfig(reasoning="first", clamp=(0.4, 0.6))
     assert derive_label(orders(0.99, 0.01), labeler, 0.5, reasoned=True).p_a == 0.6

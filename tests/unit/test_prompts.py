@@ -23,6 +23,9 @@ from workers.fences import GAP
 from workers.prompts import (
     DEFAULT_CRITERIA,
     PREFERENCE_CHOICES,
+    SCORE_CHOICES,
+    SCORE_CRITERIA,
+    SCORE_VERSION,
     SEVERITY_CHOICES,
     CritiqueNote,
     CritiqueTemplate,
@@ -34,6 +37,7 @@ from workers.prompts import (
     render_preference_reasoning,
     render_respond,
     render_revision,
+    render_score,
     render_severity,
 )
 from workers.prompts.template_files import prompt_version, template_path
@@ -64,6 +68,7 @@ RELEASED = {
     "review_v1": "review_v1-25622354",
     "revise_direct_v1": "revise_direct_v1-c08e82c4",
     "revise_v1": "revise_v1-401cfb36",
+    "score_v1": "score_v1-4688438e",
     "severity_v1": "severity_v1-21c25852",
 }
 
@@ -223,6 +228,33 @@ def test_a_hostile_response_votes_only_inside_its_fence(hostile: str) -> None:
         assert "Response B is better" in inside
         assert text.count("Response B is better") == 1
     assert "<|im_" not in text
+
+
+@pytest.mark.parametrize("hostile", HOSTILE)
+def test_every_part_of_a_comparison_stays_in_its_fence(hostile: str) -> None:
+    turns = [("user", hostile)]
+    for rendered in (
+        render_preference(turns, "Fair.", hostile, DEFAULT_CRITERIA),
+        render_preference_reasoning(turns, "Fair.", hostile, DEFAULT_CRITERIA),
+    ):
+        text = content(rendered)
+        assert between(text, "[[response A]]\n", "\n[[/response A]]") == "Fair."
+        second = between(text, "[[response B]]\n", "\n[[/response B]]")
+        assert between(text, "[[prompt]]\n", "\n[[/prompt]]") == second
+        assert not rendered.assistant_prefix.strip().endswith(("A", "B"))
+    alone = content(render_score(turns, hostile, SCORE_CRITERIA))
+    inside = between(alone, "[[response]]\n", "\n[[/response]]")
+    assert between(alone, "[[prompt]]\n", "\n[[/prompt]]") == inside
+
+
+def test_a_score_is_one_digit_and_shares_its_beginning_with_severities(
+    default: Constitution,
+) -> None:
+    rendered = render_score(TURNS, RESPONSE, SCORE_CRITERIA)
+    assert tuple("0123456789") == SCORE_CHOICES
+    assert rendered.assistant_prefix.endswith(" ")
+    assert shared(rendered) == shared(render_severity(TURNS, RESPONSE, default.principles[0]))
+    assert rendered.prompt_version == SCORE_VERSION
 
 
 @pytest.mark.parametrize("hostile", HOSTILE)

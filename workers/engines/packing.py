@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from workers.engines.attention import Layout, Stretch, laid_out
+from workers.engines.exact_logits import ExactHead
 from workers.engines.kv_cache import LayerStates, PackedCache, Prefix
 
 
@@ -40,7 +41,7 @@ class Packed:
     """Outcome of one prefill.
 
     Attributes:
-        log_probabilities: Per segment ``[wanted, vocabulary]``, float32.
+        log_probabilities: Per segment ``[wanted, vocabulary]``, computed in float32.
         states: Per segment, per layer: keys and values of its tokens, as views.
     """
 
@@ -55,12 +56,13 @@ class Prefiller:
         self._model = model
         self._layers = layers
         self._device = device
+        self._head = ExactHead(model)
 
     def run(self, prefixes: Sequence[Prefix], segments: Sequence[Segment]) -> Packed:
         """Compute all segments in one forward pass."""
         plan = _Plan.of(prefixes, segments, self._device)
         cache = PackedCache(self._layers, prefixes)
-        with laid_out(plan.layout):
+        with laid_out(plan.layout), self._head.in_use():
             output = self._model(
                 input_ids=plan.tokens,
                 position_ids=plan.positions,

@@ -25,6 +25,9 @@ from workers.prompts.template_files import (
 __all__ = [
     "DEFAULT_CRITERIA",
     "PREFERENCE_CHOICES",
+    "SCORE_CHOICES",
+    "SCORE_CRITERIA",
+    "SCORE_VERSION",
     "SEVERITY_CHOICES",
     "CritiqueNote",
     "CritiqueTemplate",
@@ -37,6 +40,7 @@ __all__ = [
     "render_preference_reasoning",
     "render_respond",
     "render_revision",
+    "render_score",
     "render_severity",
     "strip_control_tokens",
     "strip_fences",
@@ -51,6 +55,7 @@ _REVISE = "revise_v1"
 _REVISE_DIRECT = "revise_direct_v1"
 _PREFERENCE = "preference_v1"
 _PREFERENCE_REASONING = "preference_reasoning_v1"
+_SCORE = "score_v1"
 _CRITIQUE: dict[CritiqueTemplate, str] = {
     "principle": "critique_principle_v1",
     "sampled": "critique_sampled_v1",
@@ -67,6 +72,11 @@ SEVERITY_CHOICES: tuple[str, ...] = read_template(_SEVERITY).choices
 PREFERENCE_CHOICES: tuple[str, ...] = read_template(_PREFERENCE).choices
 #: What a comparison asks where no principle is named.
 DEFAULT_CRITERIA: str = read_template(_PREFERENCE).default_criterion or ""
+#: Continuations of the score question's assistant prefix: the scores 0 to 9, in order.
+SCORE_CHOICES: tuple[str, ...] = read_template(_SCORE).choices
+#: What a score asks where no principle is named.
+SCORE_CRITERIA: str = read_template(_SCORE).default_criterion or ""
+SCORE_VERSION: str = prompt_version(_SCORE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -240,6 +250,21 @@ def render_preference_reasoning(turns: Turns, first: str, second: str, criterion
         _PREFERENCE_REASONING, _compared(turns, first, second), criterion=criterion
     )
     return _question(_PREFERENCE_REASONING, rendered)
+
+
+def render_score(turns: Turns, response: str, criterion: str) -> Rendered:
+    """Ask how good one response is, seen alone; answered by SCORE_CHOICES.
+
+    Source: direct scoring in arXiv 2309.00267, there over the tokens 1 to 10; ten is two tokens for
+    many models, hence 0 to 9.
+
+    Args:
+        turns: The conversation before the response.
+        response: What is judged.
+        criterion: A principle's description, or SCORE_CRITERIA.
+    """
+    rendered = render_template(_SCORE, _reviewed(turns, response), criterion=criterion)
+    return _question(_SCORE, rendered)
 
 
 def nearest_level(severity: float) -> SeverityLevel:

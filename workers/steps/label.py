@@ -8,38 +8,31 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from math import isfinite
 from typing import Any
 from uuid import uuid5
 
 from schemas.config import LabelerConfig
 from schemas.errors import OutputError
 from schemas.jobs import LabelJob
-from workers.engines import Distribution
-from workers.parsing import response_digest
+from workers.engines import Distribution, Generation
 from workers.policy import (
     LabelRecord,
     current_response,
     first_response,
     is_accepting,
 )
-from workers.prompts import (
-    DEFAULT_CRITERIA,
-    PREFERENCE_CHOICES,
-    render_preference,
-    render_preference_reasoning,
-)
+from workers.prompts import DEFAULT_CRITERIA, PREFERENCE_CHOICES
 from workers.step_records import ClaimedStep, StepOutcome
 from workers.steps.asking import Asking
-
-
-@dataclass(frozen=True, slots=True)
-class Pair:
-    """What is compared; ``principle`` None for the default criteria."""
-
-    a: str
-    b: str
-    principle: str | None
-    criterion: str
+from workers.steps.comparison import (
+    ORDERS,
+    Pair,
+    clamped,
+    is_readable,
+    reasoning_question,
+    verdict_question,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,12 +57,12 @@ IDENTICAL = Label("tie", 0.5, 0.5, 0.5, True)
 def label(step: ClaimedStep, asking: Asking) -> StepOutcome:
     """Compare the pair of this step."""
     pair = pair_of(step)
-    if response_digest(pair.a) == response_digest(pair.b):
+    if pair.is_identical:
         return _outcome(step, asking, pair, IDENTICAL, [], [])
     reasons = _reasons(step, asking, pair)
+    texts = [reason.text.strip() for reason in reasons] or (None, None)
     prompts = [
-        render_preference(step.job.turns, first, second, pair.criterion, reason)
-        for (first, second), reason in zip(_orders(pair), reasons or (None, None), strict=True)
+        verdict_question(pair, order, text) for order, text in zip(ORDERS, texts, strict=True)
     ]
     deadline_s = step.config.sampling.reasoning.deadline_s
     distributions = asking.choose(prompts, PREFERENCE_CHOICES, deadline_s)
@@ -90,7 +83,7 @@ def pair_of(step: ClaimedStep) -> Pair:
     )
     job, policy = step.job, step.config.policy
     if isinstance(job, LabelJob):
-        return Pair(job.response_a, job.response_b, principle, criterion)
+        return Pair(job.turns, job.response_a, job.response_b, principle, criterion)
     current = current_response(step.history, policy)
     if step.revision_try == 0:
         first, second = first_response(step.history), current
@@ -98,7 +91,7 @@ def pair_of(step: ClaimedStep) -> Pair:
         first, second = current, step.history.revisions[-1].text
     if first is None or second is None:
         raise ValueError(f"step {step.id}: a label needs two responses")
-    return Pair(first, second, principle, criterion)
+    return Pair(job.turns, first, second, principle, criterion)
 
 
 def _principle(step: ClaimedStep) -> str | None:
@@ -110,20 +103,12 @@ def _principle(step: ClaimedStep) -> str | None:
     return None
 
 
-def _orders(pair: Pair) -> tuple[tuple[str, str], tuple[str, str]]:
-    return ((pair.a, pair.b), (pair.b, pair.a))
-
-
-def _reasons(step: ClaimedStep, asking: Asking, pair: Pair) -> list[str]:
+def _reasons(step: ClaimedStep, asking: Asking, pair: Pair) -> list[Generation]:
     if step.config.labeler.reasoning == "off":
         return []
-    prompts = [
-        render_preference_reasoning(step.job.turns, first, second, pair.criterion)
-        for first, second in _orders(pair)
-    ]
-    seeds = [asking.seed("reasoning", order) for order in ("AB", "BA")]
-    answers = asking.generate(prompts, step.config.sampling.reasoning, seeds)
-    return [answer.text.strip() for answer in answers]
+    prompts = [reasoning_question(pair, order) for order in ORDERS]
+    seeds = [asking.seed("reasoning", order) for order in ORDERS]
+    return asking.generate(prompts, step.config.sampling.reasoning, seeds)
 
 
 def derive_label(
@@ -139,22 +124,15 @@ def derive_label(
         distributions: Over "first is better" and "second is better", order AB, then BA.
         reasoned: The judge reasoned first, so that the clamp applies.
     """
-    readable = [d.outside_mass <= max_outside_mass for d in distributions]
+    readable = [is_readable(each, max_outside_mass) for each in distributions]
     shown_first = distributions[0].probabilities[0] if readable[0] else None
     shown_second = distributions[1].probabilities[1] if readable[1] else None
     if shown_first is None or shown_second is None:
         return Label("invalid", None, shown_first, shown_second, None)
-    p_a = _clamp((shown_first + shown_second) / 2, labeler, reasoned)
+    p_a = clamped((shown_first + shown_second) / 2, labeler, reasoned=reasoned)
     consistent = (shown_first - 0.5) * (shown_second - 0.5) > 0
     verdict = _verdict(p_a, consistent, labeler)
     return Label(verdict, p_a, shown_first, shown_second, consistent)
-
-
-def _clamp(p_a: float, labeler: LabelerConfig, reasoned: bool) -> float:
-    if not reasoned or labeler.clamp is None:
-        return p_a
-    low, high = labeler.clamp
-    return min(max(p_a, low), high)
 
 
 def _verdict(p_a: float, consistent: bool, labeler: LabelerConfig) -> str:
@@ -171,7 +149,7 @@ def _outcome(
     pair: Pair,
     made: Label,
     distributions: Sequence[Distribution],
-    reasons: Sequence[str],
+    reasons: Sequence[Generation],
 ) -> StepOutcome:
     p_b = None if made.p_a is None else 1.0 - made.p_a
     record = LabelRecord(step.round, step.revision_try, made.verdict, p_b)
@@ -181,7 +159,7 @@ def _outcome(
         judgements=[
             _judgement(step, pair, order, distribution, reason, asking.seed("label", order))
             for order, distribution, reason in zip(
-                ("AB", "BA"), distributions, reasons or (None, None), strict=False
+                ORDERS, distributions, reasons or (None, None), strict=False
             )
         ],
         preference={
@@ -195,7 +173,7 @@ def _outcome(
             "consistent": made.consistent,
             "confidence": made.confidence,
             "mode": step.config.labeler.mode,
-            "reasoning": "\n\n---\n\n".join(reasons) or None,
+            "reasoning": "\n\n---\n\n".join(r.text.strip() for r in reasons) or None,
             "self_judged": in_loop and roles.policy == roles.judge,
         },
         accepted=is_accepting(record, step.config.policy) if in_loop else None,
@@ -210,10 +188,10 @@ def _judgement(
     pair: Pair,
     order: str,
     distribution: Distribution,
-    reason: str | None,
+    reason: Generation | None,
     seed: int,
 ) -> dict[str, Any]:
-    readable = distribution.outside_mass <= step.config.policy.max_outside_mass
+    readable = is_readable(distribution, step.config.policy.max_outside_mass)
     first, second = distribution.probabilities
     return {
         "id": uuid5(step.id, order),
@@ -225,12 +203,13 @@ def _judgement(
         "raw_severity": None,
         "level": None,
         "p_first": first if readable else None,
-        "distribution": {"first": first, "second": second},
+        # JSON knows no NaN.
+        "distribution": {"first": first, "second": second} if isfinite(first) else None,
         "outside_mass": distribution.outside_mass,
         "critique": None,
         "suggestions": None,
-        "raw_text": reason if reason is not None else distribution.raw_text,
-        "finish_reason": None,
+        "raw_text": distribution.raw_text if reason is None else reason.text.strip(),
+        "finish_reason": reason.finish_reason if reason else None,
         "seed": seed,
         "subject": None,
     }
@@ -240,8 +219,7 @@ def _unreadable(made: Label, distributions: Sequence[Distribution]) -> OutputErr
     if made.p_a is not None:
         return None
     masses = ", ".join(
-        f"{order} {d.outside_mass:.2f}"
-        for order, d in zip(("AB", "BA"), distributions, strict=True)
+        f"{order} {d.outside_mass:.2f}" for order, d in zip(ORDERS, distributions, strict=True)
     )
     return OutputError(
         f"the judge named neither response; probability outside the choices by order: {masses}"

@@ -1,0 +1,69 @@
+"""What every comparison of two responses shares, in a run's steps and in ``preceptor judge``.
+
+Pure: it words both orders' questions and says which answers can be read. It calls no engine.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+from schemas.config import LabelerConfig
+from workers.engines import Distribution
+from workers.parsing import response_digest
+from workers.prompts import (
+    Rendered,
+    Turns,
+    render_preference,
+    render_preference_reasoning,
+)
+
+Order = Literal["AB", "BA"]
+ORDERS: tuple[Order, Order] = ("AB", "BA")
+
+
+@dataclass(frozen=True, slots=True)
+class Pair:
+    """What is compared; ``principle`` None for the default criteria."""
+
+    turns: Turns
+    a: str
+    b: str
+    principle: str | None
+    criterion: str
+
+    @property
+    def is_identical(self) -> bool:
+        """Whether both say the same but for white space, two empty ones included: a tie that
+        nobody is asked about.
+        """
+        return response_digest(self.a) == response_digest(self.b)
+
+    def shown(self, order: Order) -> tuple[str, str]:
+        """The responses as that order shows them."""
+        return (self.a, self.b) if order == "AB" else (self.b, self.a)
+
+
+def reasoning_question(pair: Pair, order: Order) -> Rendered:
+    """What decides between the two, asked before the verdict."""
+    return render_preference_reasoning(pair.turns, *pair.shown(order), pair.criterion)
+
+
+def verdict_question(pair: Pair, order: Order, reason: str | None = None) -> Rendered:
+    """Which one is better, after the reasoning where there is one."""
+    return render_preference(pair.turns, *pair.shown(order), pair.criterion, reason)
+
+
+def is_readable(answer: Distribution, max_outside_mass: float) -> bool:
+    """Whether an answer names any of the choices; what is not a number names none."""
+    finite = all(math.isfinite(p) for p in answer.probabilities)
+    return finite and answer.outside_mass <= max_outside_mass
+
+
+def clamped(p_a: float, labeler: LabelerConfig, *, reasoned: bool) -> float:
+    """A reasoned p(A) within ``labeler.clamp``; any other as it is."""
+    if not reasoned or labeler.clamp is None:
+        return p_a
+    low, high = labeler.clamp
+    return min(max(p_a, low), high)
