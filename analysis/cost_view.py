@@ -35,7 +35,7 @@ def as_json(
     cost: RunCost, estimate: CostEstimate | None, compared: Sequence[Comparison]
 ) -> dict[str, Any]:
     """Plain numbers; null where something was not measured or is not priced."""
-    made = asdict(cost) | {"ended_jobs": cost.ended}
+    made = asdict(cost) | {"ended_jobs": cost.ended, "settings": cost.settings.model_dump()}
     if estimate is not None:
         made |= {"estimate": asdict(estimate), "compared": [asdict(each) for each in compared]}
     return made

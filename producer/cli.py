@@ -102,7 +102,9 @@ def submit(
         click.echo(f"run {run}", err=True)
     with Client() as client:
         lines = _lines(source, config, kind, extra)
-        submission = _submit(client, run, config, source, drawn.draw(lines) if drawn else lines)
+        unit = "jobs" if drawn or config.data.responses_per_prompt > 1 else "lines"
+        taken = drawn.draw(lines) if drawn else lines
+        submission = _submit(client, run, config, source, taken, unit)
         if drawn:
             click.echo(drawn.told(run), err=True)
         if submission.jobs:
@@ -193,7 +195,7 @@ def _list_runs(client: Client, as_json: bool) -> None:
 
 
 def _submit(
-    client: Client, run: str, config: RunConfig, source: str, lines: Iterator[Line]
+    client: Client, run: str, config: RunConfig, source: str, lines: Iterator[Line], unit: str
 ) -> Submission:
     submission = client.submission(
         run=run,
@@ -201,7 +203,6 @@ def _submit(
         on_rejection=lambda rejection: _report(source, rejection),
         keep_ids=False,
     )
-    unit = "lines" if config.data.responses_per_prompt == 1 else "jobs"
     ended = False
     try:
         with _switching_quickly():
