@@ -25,7 +25,8 @@ class Use:
 
     Attributes:
         cached_tokens: Prompt tokens that were not computed again; part of ``input_tokens``.
-        engine_s: Seconds that the engines' devices worked for them.
+        engine_s: Seconds that the engines' devices worked for them; None where a model that
+            answered is served elsewhere, and only its server knows.
         usd: US dollars; None where a model that answered is not priced.
     """
 
@@ -33,7 +34,7 @@ class Use:
     input_tokens: int
     cached_tokens: int
     output_tokens: int
-    engine_s: float
+    engine_s: float | None
     usd: float | None
 
 
@@ -73,14 +74,14 @@ class Annotation:
         usd_per_label: None where a model that judged is not priced; so is ``usd``.
         usd: For all labels.
         people_hours: Hours that people work for all labels.
-        engine_hours: Hours that devices work for them.
+        engine_hours: Hours that devices work for them; None where only a server knows.
     """
 
     way: Literal["people", "ai", "hybrid"]
     usd_per_label: float | None
     usd: float | None
     people_hours: float
-    engine_hours: float
+    engine_hours: float | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,7 +155,7 @@ def run_cost(records: RunRecords, settings: CostConfig, checked_share: float) ->
         priced_usd=float(steps["usd"].sum()),
         wall_s=wall_s,
         jobs_per_hour=wall_s and sum(jobs.values()) / wall_s * 3600,
-        devices_at_work=wall_s and total.engine_s / wall_s,
+        devices_at_work=wall_s and _each(total.engine_s, wall_s),
         units=(
             _unit("job", sum(jobs.values()), total),
             _unit("label", labels, total),
@@ -172,13 +173,17 @@ def priced(steps: pl.DataFrame, engine_usd_per_hour: float | None) -> pl.DataFra
 
     A model of which any step was paid for has token prices; every other one costs its device's
     hours, where their price is given. A price of 0 says that the model has none, not that it is
-    free.
+    free. ``engine_s`` becomes null for a model that wrote tokens in no seconds at all: its
+    server's are not known here.
     """
     has_prices = (pl.col("cost_usd") > 0).any().over("model")
-    unused = pl.sum_horizontal("input_tokens", "output_tokens", "engine_s") == 0
-    device = pl.lit(engine_usd_per_hour, dtype=pl.Float64) * pl.col("engine_s") / 3600
+    is_timed = (pl.col("engine_s") > 0).any().over("model")
+    wrote_nothing = pl.sum_horizontal("input_tokens", "output_tokens") == 0
+    seconds = pl.when(is_timed | wrote_nothing).then("engine_s")
+    device = pl.lit(engine_usd_per_hour, dtype=pl.Float64) * seconds / 3600
+    unused = wrote_nothing & (pl.col("engine_s") == 0)
     money = pl.when(has_prices).then("cost_usd").when(unused).then(0.0).otherwise(device)
-    return steps.with_columns(usd=money)
+    return steps.with_columns(usd=money, engine_s=seconds)
 
 
 def unpriced(steps: pl.DataFrame) -> tuple[str, ...]:
@@ -198,7 +203,7 @@ def annotation(
         return ()
     made_hours = labels / settings.human_comparisons_per_hour
     checked_hours = checked_share * labels / settings.checks_per_hour
-    engine_hours = judged.engine_s / 3600
+    engine_hours = _each(judged.engine_s, 3600)
     made_usd = made_hours * settings.human_usd_per_hour
     checked_usd = checked_hours * settings.human_usd_per_hour
     hybrid_usd = None if judged.usd is None else judged.usd + checked_usd
@@ -222,15 +227,19 @@ def _is(model: str | None) -> pl.Expr:
 
 
 def _use(steps: pl.DataFrame) -> Use:
-    known = steps["usd"].null_count() == 0
     return Use(
         steps=steps.height,
         input_tokens=int(steps["input_tokens"].sum()),
         cached_tokens=int(steps["cached_tokens"].sum()),
         output_tokens=int(steps["output_tokens"].sum()),
-        engine_s=float(steps["engine_s"].sum()),
-        usd=float(steps["usd"].sum()) if known else None,
+        engine_s=_known_sum(steps["engine_s"]),
+        usd=_known_sum(steps["usd"]),
     )
+
+
+def _known_sum(amounts: pl.Series) -> float | None:
+    """A sum with something unknown in it is unknown."""
+    return None if amounts.null_count() else float(amounts.sum())
 
 
 def _unit(unit: Literal["job", "label", "pair"], count: int | None, total: Use) -> UnitCost:
@@ -244,5 +253,5 @@ def _unit(unit: Literal["job", "label", "pair"], count: int | None, total: Use) 
     )
 
 
-def _each(amount: float | None, count: int | None) -> float | None:
+def _each(amount: float | None, count: float | None) -> float | None:
     return amount / count if count and amount is not None else None

@@ -35,14 +35,14 @@ class CostEstimate:
 
     Attributes:
         totals: Estimates of the whole run by name: ``input_tokens``, ``cached_tokens``,
-            ``output_tokens``, ``engine_s``, ``labels``, ``usd``; the last has no value where a
-            model is not priced.
+            ``output_tokens``, ``engine_s``, ``labels``, ``usd``; seconds and money have no value
+            where those of a model are not known.
         cut_short: Jobs of the preview that were cancelled or met a limit: they took less.
         failed: Jobs of the preview that failed.
         wall_s: At the preview's own pace; None where it is not known.
         workers: Workers of each model for ``busy_s``; None where none were named.
         busy_s: Seconds until the busiest model's workers have done their part, never idle.
-        busiest: That model.
+        busiest: That model; None, and so are its seconds, where those of a model are not known.
         engine_usd_per_hour: Price of a device's hour that ``usd`` was counted with.
     """
 
@@ -93,7 +93,7 @@ def estimate_cost(
     steps = priced(frames.steps, settings.engine_usd_per_hour)
     by_job = _by_job(records, steps)
     busiest = _busiest(steps)
-    of_busiest = _by_job(records, steps.filter(pl.col("model") == busiest))["engine_s"]
+    worked = _by_job(records, steps.filter(pl.col("model") == pl.lit(busiest, pl.String)))
     active_s = records.progress.active_s if records.progress else None
     stopped = frames.jobs["stop_reason"].is_in(_CUT_SHORT)
     return CostEstimate(
@@ -106,7 +106,9 @@ def estimate_cost(
         failed=frames.jobs.filter(state="failed").height,
         wall_s=active_s * jobs / frames.jobs.height if active_s else None,
         workers=workers,
-        busy_s=_scaled(_total(of_busiest, jobs), 1 / workers) if workers and busiest else None,
+        busy_s=_scaled(_total(worked["engine_s"], jobs), 1 / workers)
+        if workers and busiest
+        else None,
         busiest=busiest,
         config_digest=records.config_digest,
         engine_usd_per_hour=settings.engine_usd_per_hour,
@@ -168,17 +170,17 @@ def _check(records: RunRecords) -> None:
 
 
 def _by_job(records: RunRecords, steps: pl.DataFrame) -> pl.DataFrame:
-    """One row a job: what it took, 0 where it took nothing; money null where it is not known."""
-    money = pl.when(pl.col("usd").null_count() == 0).then(pl.col("usd").sum())
-    sums = steps.group_by("job_id").agg(*(pl.col(name).sum() for name in SUMMED), usd=money)
+    """One row a job: what it took, 0 where it took nothing; null where that is not known."""
+    amounts = (*SUMMED, "usd")
+    known = (pl.when(pl.col(n).null_count() == 0).then(pl.col(n).sum()).alias(n) for n in amounts)
+    sums = steps.group_by("job_id").agg(*known)
     readable = records.frames.preferences.filter(pl.col("verdict") != "invalid")
     labels = readable.group_by("job_id").agg(labels=pl.len())
     jobs = records.frames.jobs.select("job_id")
     met = jobs.join(sums.with_columns(worked=True), on="job_id", how="left")
     idle = pl.col("worked").is_null()
     filled = met.with_columns(
-        *(pl.col(name).fill_null(0) for name in SUMMED),
-        usd=pl.when(idle).then(0.0).otherwise(pl.col("usd")),
+        pl.when(idle).then(0).otherwise(pl.col(name)).alias(name) for name in amounts
     ).drop("worked")
     return filled.join(labels, on="job_id", how="left").with_columns(pl.col("labels").fill_null(0))
 
@@ -199,7 +201,9 @@ def _times(numbers: tuple[float | None, ...], factor: float) -> Iterator[float |
 
 
 def _busiest(steps: pl.DataFrame) -> str | None:
-    """The model whose device works longest."""
+    """The model whose device works longest; None where one's seconds are not known."""
+    if steps["engine_s"].null_count():
+        return None
     known = steps.drop_nulls("model").group_by("model").agg(pl.col("engine_s").sum())
     ordered = known.sort("engine_s", "model", descending=[True, False])
     return str(ordered["model"][0]) if ordered.height else None

@@ -122,7 +122,7 @@ def _annotation_table(cost: RunCost) -> Table:
 
 def _annotation_cells(each: Annotation) -> tuple[str, ...]:
     hours = (each.people_hours, each.engine_hours)
-    return (usd(each.usd_per_label), usd(each.usd), *(f"{h:,.2f}" if h else "0" for h in hours))
+    return (usd(each.usd_per_label), usd(each.usd), *map(_hours, hours))
 
 
 def _notes(cost: RunCost) -> Iterable[str]:
@@ -135,8 +135,8 @@ def _notes(cost: RunCost) -> Iterable[str]:
         )
     if cost.wall_s and cost.jobs_per_hour is not None:
         yield (
-            f"{cost.ended:,} jobs in {duration(cost.wall_s)}: {cost.jobs_per_hour:,.0f} an hour, "
-            f"{cost.devices_at_work:.2f} devices at work on average."
+            f"{cost.ended:,} jobs in {duration(cost.wall_s)}: {cost.jobs_per_hour:,.0f} an hour"
+            + _at_work(cost.devices_at_work)
         )
     if cost.unpriced:
         yield f"Not priced: {', '.join(cost.unpriced)}. {_WITH_PRICE}"
@@ -146,6 +146,10 @@ def _notes(cost: RunCost) -> Iterable[str]:
         yield "Which pairs an export would keep says the configuration: --config FILE."
     if cost.open_jobs:
         yield f"{cost.open_jobs:,} jobs have not ended and are not in these numbers."
+
+
+def _at_work(devices: float | None) -> str:
+    return "." if devices is None else f", {devices:.2g} devices at work on average."
 
 
 _WITH_PRICE = "The price of a device's hour: --engine-usd-per-hour."
@@ -213,6 +217,12 @@ def usd(amount: float | None) -> str:
     if amount == 0 or amount >= 1:
         return f"{amount:,.2f}"
     return f"{amount:.{2 - math.floor(math.log10(amount))}f}"
+
+
+def _hours(amount: float | None) -> str:
+    if amount is None:
+        return _UNKNOWN
+    return f"{amount:,.1f}" if amount >= 100 else f"{amount:.3g}"
 
 
 def _seconds(amount: float | None) -> str:

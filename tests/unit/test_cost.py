@@ -91,6 +91,20 @@ def test_a_step_that_used_nothing_costs_nothing_and_prices_are_by_model() -> Non
     assert unpriced(priced(frames_of([job("a", steps=(lost,))]).steps, None)) == ("unknown",)
 
 
+def test_seconds_of_a_server_are_not_known_and_give_no_price() -> None:
+    served = step("label", model="org/served", engine_s=0.0)
+    jobs = [job(f"s{n}", steps=(served, step("critique"))) for n in range(5)]
+    found = run_cost(records(jobs), CostConfig(engine_usd_per_hour=2.0), 0.1)
+    assert found.total.engine_s is None
+    assert found.total.usd is None
+    assert found.unpriced == ("org/served",)
+    assert found.by_kind["critique"].engine_s == pytest.approx(2.5)
+    assert found.annotation[1].engine_hours is None
+    made = estimate_cost(records(jobs), 10, CostConfig(engine_usd_per_hour=2.0), workers=1)
+    assert made.totals["engine_s"].value is None
+    assert made.busiest is made.busy_s is None
+
+
 def test_people_models_and_both_by_hand() -> None:
     judged = run_cost(records(TEN), CostConfig(engine_usd_per_hour=1.0), 0.05).by_kind["label"]
     people, models, hybrid = annotation(600, judged, CostConfig(), 0.05)
