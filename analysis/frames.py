@@ -58,6 +58,7 @@ PREFERENCES: Schema = {
     "confidence": pl.Float64,
     "self_judged": pl.Boolean,
     "identical": pl.Boolean,
+    "empty": pl.Boolean,
 }
 STEPS: Schema = {
     "job_id": pl.String,
@@ -107,8 +108,11 @@ def frames_of(results: Iterable[JobResult]) -> Frames:
         rows["revisions"] += [_row(x, REVISIONS, job_id) for x in result.revisions]
         rows["steps"] += [_row(x, STEPS, job_id) for x in result.steps]
         for label in result.preferences:
-            identical = is_identical(label.response_a, label.response_b)
-            rows["preferences"].append(_row(label, PREFERENCES, job_id, identical=identical))
+            known = {
+                "identical": is_identical(label.response_a, label.response_b),
+                "empty": not (label.response_a.strip() and label.response_b.strip()),
+            }
+            rows["preferences"].append(_row(label, PREFERENCES, job_id, **known))
     return Frames(
         frame(rows["jobs"], JOBS),
         frame(rows["critiques"], CRITIQUES),

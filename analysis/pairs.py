@@ -10,7 +10,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from analysis.frames import is_identical
+import polars as pl
+
+from analysis.frames import Frames, is_identical
 from schemas.config import RunConfig
 from schemas.policy import CONVERGED, StopReason
 from schemas.results import JobResult, PreferenceResult
@@ -86,6 +88,33 @@ def _is_rolled_back(result: JobResult, label: PreferenceResult, config: RunConfi
     revision = next((r for r in result.revisions if (r.round, r.revision_try) == place), None)
     taken = label.verdict == "B" and 1.0 - label.p_a > config.policy.accept_above
     return taken and revision is not None and revision.accepted is False
+
+
+def count_pairs(frames: Frames, config: RunConfig) -> int:
+    """How many rows ``preference_rows`` would make of a run, counted from its frames.
+
+    Closing labels are left out, as an export does unless it is asked for them.
+    """
+    place = ["job_id", "round", "revision_try"]
+    told = frames.preferences.join(
+        frames.revisions.select(*place, "accepted"), on=place, how="left"
+    ).join(frames.jobs.select("job_id", "stop_reason"), on="job_id", how="left")
+    taken = (pl.col("verdict") == "B") & (1.0 - pl.col("p_a") > config.policy.accept_above)
+    rolled_back = (
+        (pl.col("stop_reason") == StopReason.REGRESSION.value) & taken & ~pl.col("accepted")
+    )
+    tie = (pl.col("p_a") == 0.5) | ((pl.col("verdict") == "tie") & config.data.filter_ties)
+    kept = told.filter(
+        pl.col("revision_try") != 0,
+        pl.col("p_a").is_not_null(),
+        pl.col("verdict") != "invalid",
+        ~pl.col("identical"),
+        ~pl.col("empty"),
+        ~tie,
+        pl.col("confidence") >= config.data.min_confidence,
+        ~rolled_back.fill_null(False),
+    )
+    return kept.height
 
 
 def _preference_row(result: JobResult, label: PreferenceResult) -> Row:

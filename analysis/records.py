@@ -14,7 +14,7 @@ from uuid import UUID
 
 import polars as pl
 from pydantic import ValidationError
-from sqlalchemy import Connection, Engine, String, cast, func, select
+from sqlalchemy import Connection, Engine, String, cast, func, or_, select
 
 from analysis.frames import (
     CRITIQUES,
@@ -176,6 +176,9 @@ def _ledger_frames(connection: Connection, run_id: UUID, config: RunConfig) -> F
     extra: dict[str, Any] = {
         "needs_revision": fires,
         "identical": _squeezed(Preference.response_a) == _squeezed(Preference.response_b),
+        "empty": or_(
+            _squeezed(Preference.response_a) == "", _squeezed(Preference.response_b) == ""
+        ),
     }
     return Frames(
         jobs=_fetch(connection, run_id, JobRow, JOBS, extra),

@@ -21,6 +21,7 @@ from producer import control_commands
 from producer.client import Client, check_run_name
 from producer.http import cli as http_commands
 from producer.lines import printable
+from producer.preview import MAX_PREVIEW_JOBS, Preview
 from producer.sources import KINDS, Extra, Line, Rejection, read_jobs, shape
 from producer.status_table import idle_queues, progress_line, run_text, runs_text
 from producer.submission import Submission
@@ -65,6 +66,11 @@ _SWITCH_INTERVAL_S = 1e-4
 @click.option(
     "--strict", is_flag=True, help="Check all of FILE first; submit nothing if a line is bad."
 )
+@click.option(
+    "--preview",
+    type=click.IntRange(1, MAX_PREVIEW_JOBS),
+    help="Submit only so many jobs, drawn by chance, as the run RUN-preview: an estimate of all.",
+)
 @click.option("--wait", is_flag=True, help="Wait until every job of the run has ended.")
 def submit(
     file: str | None,
@@ -73,6 +79,7 @@ def submit(
     kind: str,
     extra: Extra,
     strict: bool,
+    preview: int | None,
     wait: bool,
 ) -> None:
     """Submit the jobs in FILE: .jsonl, .ndjson or .csv, or - for JSON lines on standard input.
@@ -86,13 +93,20 @@ def submit(
     """
     config = load_config(config_path)
     source = file or _prompt_source(config, config_path)
-    run = check_run_name(run_name or default_run_name(source, datetime.now(UTC)))
+    run = run_name or default_run_name(source, datetime.now(UTC))
+    run = check_run_name(run if preview is None else f"{run}-preview")
+    drawn = None if preview is None else Preview(preview, config.seed)
     if strict:
         _check_whole(source, _lines(source, config, kind, extra), config)
     if run_name is None:
         click.echo(f"run {run}", err=True)
     with Client() as client:
-        submission = _submit(client, run, config, source, _lines(source, config, kind, extra))
+        lines = _lines(source, config, kind, extra)
+        unit = "jobs" if drawn or config.data.responses_per_prompt > 1 else "lines"
+        taken = drawn.draw(lines) if drawn else lines
+        submission = _submit(client, run, config, source, taken, unit)
+        if drawn:
+            click.echo(drawn.told(run), err=True)
         if submission.jobs:
             _after(client, run, config, wait)
     if submission.rejected:
@@ -181,7 +195,7 @@ def _list_runs(client: Client, as_json: bool) -> None:
 
 
 def _submit(
-    client: Client, run: str, config: RunConfig, source: str, lines: Iterator[Line]
+    client: Client, run: str, config: RunConfig, source: str, lines: Iterator[Line], unit: str
 ) -> Submission:
     submission = client.submission(
         run=run,
@@ -189,7 +203,6 @@ def _submit(
         on_rejection=lambda rejection: _report(source, rejection),
         keep_ids=False,
     )
-    unit = "lines" if config.data.responses_per_prompt == 1 else "jobs"
     ended = False
     try:
         with _switching_quickly():

@@ -259,6 +259,24 @@ class QualityConfig(Contract):
     ] = ("position", "length", "formality", "assertiveness", "complexity")
 
 
+class CostConfig(Contract):
+    """What people and devices cost, for ``preceptor cost``; changes no result.
+
+    Attributes:
+        human_usd_per_hour: US dollars for an hour of an annotator.
+        human_comparisons_per_hour: Comparisons that an annotator makes in an hour.
+        checks_per_hour: AI labels that an annotator checks in an hour; what share of them is
+            checked says ``quality.verification_rate``.
+        engine_usd_per_hour: US dollars for an hour of a device that runs a model without token
+            prices; None where nobody has said, and then such a model is not priced.
+    """
+
+    human_usd_per_hour: float = Field(default=25.0, ge=0, allow_inf_nan=False)
+    human_comparisons_per_hour: float = Field(default=20.0, gt=0, allow_inf_nan=False)
+    checks_per_hour: float = Field(default=60.0, gt=0, allow_inf_nan=False)
+    engine_usd_per_hour: float | None = Field(default=None, ge=0, allow_inf_nan=False)
+
+
 class TrainingConfig(Contract):
     """Settings handed on to the trainer in the export's manifest; nothing here trains."""
 
@@ -305,6 +323,7 @@ class RunConfig(Contract):
     calibration_file: Path | None = None
     calibration: CriticCalibration | None = None
     quality: QualityConfig = QualityConfig()
+    cost: CostConfig = CostConfig()
     training: TrainingConfig = TrainingConfig()
     self_improvement: SelfImprovementConfig = SelfImprovementConfig()
 
@@ -345,6 +364,7 @@ class RunConfig(Contract):
             "data": True,
             "quality": True,
             "calibration_file": True,
+            "cost": True,
             "constitution": {"files"},
             "models": {"__all__": SPEED_ONLY | PRICES | {"price_file"}},
         }
