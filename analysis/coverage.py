@@ -120,9 +120,7 @@ def coverage(
         principles=principles,
         never_asked=tuple(n for n in known if n not in fired) if constitution else None,
         never_decide=tuple(p.name for p in principles if p.decides is False),
-        twins=find_twins(
-            frames.critiques, threshold=duplicate_above, least_common=least_common
-        ),
+        twins=find_twins(frames.critiques, threshold=duplicate_above, least_common=least_common),
         matched=sides[0],
         people_only=sides[1],
         ai_only=sides[2],

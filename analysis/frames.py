@@ -164,7 +164,6 @@ def _measures(result: JobResult) -> dict[str, Any]:
 
 
 def _row(source: Any, schema: Schema, job_id: str, **known: Any) -> dict[str, Any]:
-    return {
-        name: job_id if name == "job_id" else known[name] if name in known else getattr(source, name)
-        for name in schema
-    }
+    fixed = {"job_id": job_id, **known}
+    names = [name for name in schema if name not in fixed]
+    return fixed | {name: getattr(source, name) for name in names}
