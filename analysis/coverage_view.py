@@ -8,7 +8,7 @@ from typing import Any
 from rich.console import Console
 
 from analysis.coverage import Coverage, PrincipleCoverage
-from analysis.figures import console, decimal, percent, titled
+from analysis.figures import console, decimal, percent, share_alone, titled
 
 
 def as_json(found: Coverage) -> dict[str, Any]:
@@ -22,7 +22,7 @@ def as_json(found: Coverage) -> dict[str, Any]:
 def print_coverage(found: Coverage, run: str) -> None:
     """The coverage for a terminal."""
     shown = console()
-    headings = ("asked", "inv.", "fires %", "severity", "worst", "led %", "accepted %", "wins %")
+    headings = ("asked", "inv.", "fires %", "severity", "worst", "led %", "acc. %", "wins %")
     title = f"Principles of {run}: {found.critiques:,} critiques, {found.requests:,} requests"
     table = titled(title, "principle", *headings)
     for each in found.principles:
@@ -30,8 +30,8 @@ def print_coverage(found: Coverage, run: str) -> None:
     shown.print(table)
     shown.print(
         "fires: needs revision, of readable answers; worst, led: the worst finding of a critique, "
-        "of a revision request; accepted, wins: revisions after it, accepted and in the judge's "
-        "labels, ties half. With 95 % intervals, the last two by prompt.",
+        "of a revision request; acc., wins: revisions after it, accepted and in the judge's "
+        "labels, ties half. With 95 % intervals, of wins by prompt; --json has all of them.",
         style="dim",
     )
     _print_people(found, shown)
@@ -40,16 +40,14 @@ def print_coverage(found: Coverage, run: str) -> None:
 
 
 def _cells(each: PrincipleCoverage) -> tuple[str, ...]:
-    # The share that it led has no interval here, which leaves room for the others.
-    led = "-" if each.led.value is None else f"{100 * each.led.value:.0f}"
     return (
         f"{each.draws:,}",
         f"{each.invalid:,}",
         percent(each.fires),
         decimal(each.mean_severity),
         f"{each.worst:,}",
-        led,
-        percent(each.accepted),
+        share_alone(each.led),
+        share_alone(each.accepted),
         percent(each.win_rate),
     )
 

@@ -20,7 +20,7 @@ def console() -> Console:
     return Console(highlight=False, width=WIDTH) if not found.is_terminal else found
 
 
-def titled(title: str, first: str, *headings: str) -> Table:
+def titled(title: str | None, first: str, *headings: str) -> Table:
     """A table whose first column holds names and whose others hold numbers."""
     table = Table(
         box=box.SIMPLE_HEAD, title=title, title_justify="left", collapse_padding=True,
@@ -39,6 +39,11 @@ def percent(estimate: Estimate) -> str:
     if estimate.low is None or estimate.high is None:
         return f"{100 * estimate.value:.0f}"
     return f"{100 * estimate.value:.0f} [{100 * estimate.low:.0f}-{100 * estimate.high:.0f}]"
+
+
+def share_alone(estimate: Estimate) -> str:
+    """``38``, in per cent and without its interval; a dash where it was not measured."""
+    return "-" if estimate.value is None else f"{100 * estimate.value:.0f}"
 
 
 def signed(estimate: Estimate) -> str:

@@ -46,10 +46,20 @@ def _source_options(command: Callable[..., None]) -> Callable[..., None]:
 @_source_options
 @_CONSTITUTION
 @click.option("--pairs", type=_FILE, help="Pairs with people's labels, joined by id.")
-@click.option("--duplicate-above", type=click.FloatRange(0, 1), default=0.95, show_default=True,
-              help="Correlation of severities from which two principles are near-duplicates.")  # fmt: skip
-@click.option("--least-common", type=click.IntRange(3), default=30, show_default=True,
-              help="Common critiques below which a correlation is not believed.")  # fmt: skip
+@click.option(
+    "--duplicate-above",
+    type=click.FloatRange(0, 1),
+    default=0.95,
+    show_default=True,
+    help="Correlation of severities from which two principles are near-duplicates.",
+)
+@click.option(
+    "--least-common",
+    type=click.IntRange(3),
+    default=30,
+    show_default=True,
+    help="Common critiques below which a correlation is not believed.",
+)
 def coverage(
     run: str | None,
     results_file: Path | None,
@@ -88,7 +98,7 @@ def coverage(
 def convergence(
     run: str | None, results_file: Path | None, json_out: Path | None, constitution: str | None
 ) -> None:
-    """Whether the loops of RUN converge: severities, gains, stop reasons, lengths, what was lost."""
+    """Whether the loops of RUN converge: severities, gains, stop reasons, lengths, losses."""
     from analysis import convergence_view
     from analysis.convergence import convergence as measured
 
@@ -140,6 +150,7 @@ def _constitution(records: RunRecords, given: str | None) -> Constitution | None
         ContractError: The named one lacks a principle that the results speak of.
     """
     from analysis.run_constitution import checked, shipped_of
+    from schemas.constitution import find_constitution
 
     if records.constitution is not None:
         if given:
@@ -148,15 +159,7 @@ def _constitution(records: RunRecords, given: str | None) -> Constitution | None
     asked = records.frames.critiques["principle"].unique().to_list()
     if given is None:
         return shipped_of(records.constitution_digest, asked)
-    return checked(_named(given), asked)
-
-
-def _named(given: str) -> Constitution:
-    from schemas.constitution import load_constitution, read_constitution_file
-
-    path = Path(given)
-    is_file = path.suffix in (".yaml", ".yml", ".json")
-    return read_constitution_file(path) if is_file else load_constitution(given)
+    return checked(find_constitution(given), asked)
 
 
 def _write_json(out: Path | None, content: Any) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from rich.console import Console
 
-from analysis.figures import bar, console, decimal, percent, sentence, titled
+from analysis.figures import bar, console, decimal, percent, sentence, share_alone, titled
 from analysis.preferences import LabelGroup, Preferences
 
 
@@ -37,7 +37,7 @@ def _print_verdicts(overall: LabelGroup, shown: Console) -> None:
         table.add_row(verdict, f"{count:,}", share, bar(count, most))
     shown.print(table)
     if overall.identical:
-        shown.print(f"{overall.identical:,} pairs of identical responses: ties that nobody judged")
+        shown.print(f"{overall.identical:,} pairs of identical responses, left out of what follows")
 
 
 def _print_probabilities(found: Preferences, shown: Console) -> None:
@@ -82,16 +82,13 @@ def _print_groups(title: str, first: str, groups: Sequence[LabelGroup], shown: C
     table = titled(title, first, *headings)
     for each in groups:
         counts = (each.labels, *(each.verdicts[name] for name in ("A", "tie", "B", "invalid")))
-        self_judged = (
-            "-" if each.self_judged.value is None else f"{100 * each.self_judged.value:.0f}"
-        )
         table.add_row(
             each.name or "default criteria",
             *(f"{count:,}" for count in counts),
             percent(each.consistent),
             percent(each.first_position),
             decimal(each.mean_confidence),
-            self_judged,
+            share_alone(each.self_judged),
             percent(each.win_rate),
         )
     if groups:
