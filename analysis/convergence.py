@@ -16,7 +16,7 @@ from analysis.loop_labels import last_against_first
 from analysis.statistics.clustered import clustered_mean, clustered_share
 from analysis.statistics.estimates import Estimate, share
 from schemas.constitution import Category, Constitution
-from schemas.policy import StopReason
+from schemas.policy import CONVERGED, StopReason
 
 #: Jobs that got worse are listed by id up to this many, worst first.
 LISTED = 10
@@ -179,8 +179,7 @@ def _stop_reasons(loops: Frames) -> tuple[StopShare, ...]:
 
 
 def _converged_unrevised(loops: Frames) -> Estimate:
-    reason = pl.col("stop_reason").is_in([StopReason.SEVERITY_BELOW_THRESHOLD,
-                                          StopReason.QUALITY_REACHED])  # fmt: skip
+    reason = pl.col("stop_reason").is_in([str(each) for each in CONVERGED])
     revised = loops.revisions.filter(pl.col("round") > 0)
     found = loops.jobs.filter(reason).join(revised, on="job_id", how="anti")
     return share(found.height, loops.jobs.height)
@@ -229,8 +228,8 @@ def _by_round(rows: pl.DataFrame) -> list[tuple[int, pl.DataFrame]]:
 def _oscillating(loops: Frames) -> Estimate:
     stopped = loops.jobs.filter(pl.col("stop_reason") == StopReason.OSCILLATION)
     repeated = job_changes.repeats(loops)
-    jobs = {*stopped["job_id"], *repeated["job_id"]}
-    return share(len(jobs), loops.jobs.height)
+    found = pl.concat([stopped["job_id"], repeated["job_id"]])
+    return share(found.n_unique(), loops.jobs.height)
 
 
 def _changes(loops: Frames, constitution: Constitution) -> tuple[CategoryChange, ...]:

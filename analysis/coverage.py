@@ -38,6 +38,7 @@ class PrincipleCoverage:
         mean_severity: In [0, 1]; None where nothing was readable.
         worst: Critiques, all of whose findings were readable, whose worst finding it was.
         led: Share of the revision requests that it led as the worst finding.
+        labels: Times a judge was asked by it.
         accepted: Share of the decided revisions after it that were accepted, clustered by prompt.
         win_rate: Of those revisions in the judge's labels, ties half, clustered by prompt.
         people: Labels asked by it against people's; None where no label has a human side.
@@ -53,6 +54,7 @@ class PrincipleCoverage:
     mean_severity: float | None
     worst: int
     led: Estimate
+    labels: int
     accepted: Estimate
     win_rate: Estimate
     people: Agreement | None
@@ -71,8 +73,8 @@ class Coverage:
         critiques: Critiques of a response, by one principle or many.
         requests: Critiques that a revision was asked after.
         principles: Those that were asked or have labels, most fired first.
-        never_asked: Principles of the constitution that are in none of the rows; None where the
-            constitution is not known.
+        never_asked: Principles of the constitution that neither critic nor judge was asked by;
+            None where the constitution is not known.
         never_decide: Read, and yet never fired and never the worst finding.
         twins: Near-duplicates by correlation of severities.
         matched: Labels asked by a principle that have a human side; None without human labels.
@@ -111,14 +113,14 @@ def coverage(
     known = {p.name: p for p in constitution.principles} if constitution else {}
     parts = _parts(frames, people)
     fired = {row["principle"]: row for row in tables.principle_fires(frames).iter_rows(named=True)}
-    names = [*fired, *sorted({*parts.wins, *parts.people} - set(fired))]
+    names = [*fired, *sorted({*parts.labels, *parts.wins} - set(fired))]
     principles = tuple(_principle(name, known.get(name), fired.get(name), parts) for name in names)
     sides = _sides(people)
     return Coverage(
         critiques=frames.critiques.select("job_id", "round").n_unique(),
         requests=parts.requests,
         principles=principles,
-        never_asked=tuple(n for n in known if n not in fired) if constitution else None,
+        never_asked=tuple(sorted(set(known) - set(names))) if constitution else None,
         never_decide=tuple(p.name for p in principles if p.decides is False),
         twins=find_twins(frames.critiques, threshold=duplicate_above, least_common=least_common),
         matched=sides[0],
@@ -134,6 +136,7 @@ class _Parts:
     requests: int
     worst: Mapping[str, int]
     led: Mapping[str, int]
+    labels: Mapping[str, int]
     accepted: Mapping[str, pl.DataFrame]
     wins: Mapping[str, pl.DataFrame]
     people: Mapping[str, pl.DataFrame]
@@ -148,6 +151,7 @@ def _parts(frames: Frames, people: pl.DataFrame | None) -> _Parts:
         requests=requests.height,
         worst=_counts(worst),
         led=_counts(worst.join(requests, on=["job_id", "round"], how="semi")),
+        labels=_counts(frames.preferences.drop_nulls("principle")),
         accepted=_by_principle(decided),
         wins=_by_principle(labels_by_principle(frames).drop_nulls("win")),
         people={} if both is None else _by_principle(both),
@@ -178,6 +182,7 @@ def _principle(
         mean_severity=fired["mean_severity"] if fired else None,
         worst=parts.worst.get(name, 0),
         led=share(parts.led.get(name, 0), parts.requests),
+        labels=parts.labels.get(name, 0),
         accepted=_share_of(parts.accepted.get(name), "accepted"),
         win_rate=_share_of(parts.wins.get(name), "win"),
         people=None if both is None else agree(both),

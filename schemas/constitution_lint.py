@@ -21,8 +21,9 @@ TEXTS_ALIKE = 0.85
 #: Share of draws below which a weight makes a principle as good as absent.
 LEAST_DRAWN = 0.01
 
-#: Prohibitions; "cannot" tells of limits and is none. Source: C3AI (2025): positively worded,
-#: behaviour-based principles match people's judgements better than prohibitions.
+#: Prohibitions; "cannot" tells of limits and is none. Source: arXiv 2502.15861 (C3AI): positively
+#: worded, behaviour-based principles match people's preferences better than negative ones, though
+#: the models trained there followed the negative ones better.
 _NEGATIVE = re.compile(
     r"\b(?:never|avoid(?:s|ing)?|refrains?|don['\u2019]t|doesn['\u2019]t|won['\u2019]t"
     r"|(?:must|should)(?:n['\u2019]t| not)|(?:do|does|may|will|shall) not)\b",
