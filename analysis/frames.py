@@ -145,7 +145,9 @@ class _Growing:
         return pl.concat(self._parts)
 
     def _flush(self) -> None:
-        self._parts.append(pl.DataFrame(self._rows, schema=self._schema, orient="row"))
+        part = pl.DataFrame(self._rows, schema=self._schema, orient="row")
+        # NaN is above every number here, and would pass any threshold.
+        self._parts.append(part.with_columns(pl.col(pl.Float64).fill_nan(None)))
         self._rows = []
 
 

@@ -96,7 +96,10 @@ def changes_by_principle(frames: Frames) -> pl.DataFrame:
 
 
 def repeats(frames: Frames) -> pl.DataFrame:
-    """Columns job_id, round: revisions that say what an earlier response of their job said."""
+    """Columns job_id, round: revisions that repeat an earlier response of their job exactly.
+
+    The loop itself stops at repeats that differ in case or spacing, too, for ``oscillation``.
+    """
     revised = frames.revisions.filter((pl.col("outcome") == "ok") & (pl.col("round") > 0))
     revised = revised.drop_nulls("text_digest").select("job_id", "round", "text_digest")
     first = frames.jobs.drop_nulls("first_digest").select(

@@ -11,10 +11,11 @@ import re
 from hashlib import md5
 from typing import Any
 
-from sqlalchemy import ColumnElement, case, func
+from sqlalchemy import ColumnElement, func
 
 _SPACE = r"[ \t\n\r\f\v]+"
 _SPACES = re.compile(_SPACE)
+_WORDS = re.compile(r"[^ \t\n\r\f\v]+")
 
 
 def squeezed(text: str) -> str:
@@ -24,12 +25,12 @@ def squeezed(text: str) -> str:
 
 def count_words(text: str | None) -> int | None:
     """Runs of anything but white space; None of no text."""
-    return None if text is None else len(squeezed(text).split(" ")) if squeezed(text) else 0
+    return None if text is None else len(_WORDS.findall(text))
 
 
 def text_digest(text: str | None) -> str | None:
-    """Equal for texts that differ in white space only; None of no text."""
-    return None if text is None else _digest(squeezed(text))
+    """Equal for texts that are equal in every character; None of no text."""
+    return None if text is None else _digest(text)
 
 
 def prompt_digest(prompt: Any) -> str:
@@ -59,14 +60,14 @@ def squeezed_sql(column: ColumnElement[Any]) -> ColumnElement[Any]:
 
 def count_words_sql(column: ColumnElement[Any]) -> ColumnElement[Any]:
     """``count_words`` in SQL."""
-    text = squeezed_sql(column)
-    spaces = func.length(text) - func.length(func.replace(text, " ", ""))
-    return case((column.is_(None), None), (text == "", 0), else_=spaces + 1)
+    # A regular expression takes twice as long, which counts where texts come by the million.
+    parts = func.string_to_array(func.translate(column, "\t\n\r\f\v", " " * 5), " ")
+    return func.cardinality(func.array_remove(parts, ""))
 
 
 def text_digest_sql(column: ColumnElement[Any]) -> ColumnElement[Any]:
     """``text_digest`` in SQL."""
-    return func.md5(squeezed_sql(column))
+    return func.md5(column)
 
 
 def prompt_digest_sql(payload: Any) -> ColumnElement[Any]:

@@ -12,12 +12,15 @@ from scipy.stats import t as student
 
 from analysis.statistics.estimates import LEVEL, Estimate, from_patterns, ratio, share
 
+#: Clusters below which a bootstrap over them is too narrow to be shown.
+LEAST_CLUSTERS = 10
+
 
 def clustered_share(rows: pl.DataFrame, value: str, cluster: str, *, seed: int = 0) -> Estimate:
     """Mean of a column in [0, 1] with a percentile bootstrap over clusters; undefined of nothing.
 
-    Where all clusters say the same a bootstrap draws nothing else, however few they are: the
-    interval is then Wilson's, of the clusters.
+    Of few clusters, and where all say the same, a bootstrap draws too little else: the interval is
+    then Wilson's, with each cluster as one observation.
 
     Args:
         rows: One row an observation; no nulls in the two columns.
@@ -28,11 +31,11 @@ def clustered_share(rows: pl.DataFrame, value: str, cluster: str, *, seed: int =
         return Estimate(None)
     sums = rows.group_by(cluster).agg(over=pl.col(value).cast(pl.Float64).sum(), under=pl.len())
     patterns = sums.group_by("over", "under").agg(clusters=pl.len()).sort("over", "under")
-    shares = patterns["over"] / patterns["under"]
-    if shares.n_unique() == 1:
-        clusters = int(patterns["clusters"].sum())
-        alike = share(float(shares[0]) * clusters, clusters)
-        return Estimate(float(shares[0]), alike.low, alike.high, rows.height)
+    clusters = int(patterns["clusters"].sum())
+    if clusters < LEAST_CLUSTERS or (patterns["over"] / patterns["under"]).n_unique() == 1:
+        value = float(sums["over"].sum()) / rows.height
+        alike = share(value * clusters, clusters)
+        return Estimate(value, alike.low, alike.high, rows.height)
     statistic = ratio(patterns["over"].to_numpy(), patterns["under"].cast(pl.Float64).to_numpy())
     return from_patterns(patterns["clusters"].to_numpy(), statistic, rows.height, seed=seed)
 

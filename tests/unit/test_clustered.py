@@ -28,6 +28,12 @@ def test_a_share_is_bootstrapped_by_cluster() -> None:
     assert found.n == 240
 
 
+def test_a_share_of_few_clusters_has_their_interval() -> None:
+    found = clustered_share(rows([[1.0, 1.0, 1.0], [0.0]]), "value", "cluster")
+    assert (found.value, found.n) == (0.75, 4)
+    assert found.interval == share(1.5, 2).interval
+
+
 def test_a_share_without_variation_has_the_interval_of_its_clusters() -> None:
     found = clustered_share(rows([[1.0, 1.0], [1.0], [1.0]]), "value", "cluster")
     assert (found.value, found.n) == (1.0, 4)

@@ -160,7 +160,7 @@ def test_a_response_seen_before_is_an_oscillation() -> None:
     returning = result(
         "returning",
         response="a b",
-        revisions=[revision(text="c"), revision(round=2, text=" a\n b ")],
+        revisions=[revision(text="c"), revision(round=2, text="a b")],
     )
     stopped = result("stopped", stop_reason="oscillation")
     tries = [revision(False, text="x"), revision(False, text="x", revision_try=2)]

@@ -94,6 +94,11 @@ def test_groups_hold_what_is_theirs() -> None:
     assert [(x.name, x.labels) for x in found.by_round] == [("1", 4), ("2", 1), ("10", 1)]
 
 
+def test_what_is_no_number_is_not_read() -> None:
+    found = preferences(frames_of([result(preferences=[shown(float("nan"), 0.9)])]))
+    assert (found.overall.labels, found.overall.consistent.value, sum(found.p_a)) == (1, None, 0)
+
+
 def test_only_revisions_win() -> None:
     found = preferences(frames_of(jobs()))
     # B, A, tie, B and the tie of identical responses.
@@ -103,14 +108,14 @@ def test_only_revisions_win() -> None:
 
 
 def test_wins_are_clustered_by_prompt() -> None:
-    """Twenty jobs of two prompts: what varies is between the prompts."""
+    """Twenty jobs of two prompts know no more than two jobs."""
     held = [
         result(f"{prompt}{at}", prompt=prompt, preferences=[label(p)])
         for prompt, p in (("one", 0.1), ("two", 0.9))
         for at in range(10)
     ]
     found = preferences(frames_of(held)).overall.win_rate
-    assert (found.value, found.low, found.high) == (0.5, 0.0, 1.0)
+    assert (found.value, found.interval, found.n) == (0.5, share(1, 2).interval, 20)
 
 
 def test_nothing_labelled_is_not_measured() -> None:
