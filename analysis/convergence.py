@@ -238,7 +238,9 @@ def _changes(loops: Frames, constitution: Constitution) -> tuple[CategoryChange,
         category=pl.col("principle").replace_strict(categories, default=None)
     )
     by_job = found.drop_nulls("category").group_by("category", "job_id", "prompt")
-    means = by_job.agg(pl.col("first").mean(), pl.col("final").mean()).sort("category", "job_id")
+    means = by_job.agg(pl.col("first").sort().mean(), pl.col("final").sort().mean()).sort(
+        "category", "job_id"
+    )
     means = means.with_columns(change=pl.col("final") - pl.col("first"))
     return tuple(
         CategoryChange(

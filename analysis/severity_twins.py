@@ -70,30 +70,32 @@ def find_twins(
         least_common: Least common critiques.
     """
     names, table = _table(critiques)
-    found, shares = [], []
-    compared = constant = 0
-    for one, two in combinations(range(len(names)), 2):
-        both = ~np.isnan(table[:, one]) & ~np.isnan(table[:, two])
-        shares.append(int(both.sum()))
-        if shares[-1] < least_common:
-            continue
-        values = _correlations(table[both, one], table[both, two])
-        if values is None:
-            constant += 1
-            continue
-        compared += 1
-        if min(values) >= threshold:
-            found.append(Twins(names[one], names[two], shares[-1], *values))
-    found.sort(key=lambda twins: (-twins.pearson, twins.first, twins.second))
+    pairs = [
+        (names[one], names[two], *_compare(table[:, one], table[:, two], least_common))
+        for one, two in combinations(range(len(names)), 2)
+    ]
+    enough = [values for _, _, common, values in pairs if common >= least_common]
+    found = [
+        Twins(first, second, common, *values)
+        for first, second, common, values in pairs
+        if values and min(values) >= threshold
+    ]
     return TwinSearch(
-        found=tuple(found),
-        compared=compared,
-        too_few=len(shares) - compared - constant,
-        constant=constant,
-        most_common=max(shares, default=0),
+        found=tuple(sorted(found, key=lambda each: (-each.pearson, each.first, each.second))),
+        compared=sum(values is not None for values in enough),
+        too_few=len(pairs) - len(enough),
+        constant=sum(values is None for values in enough),
+        most_common=max((common for _, _, common, _ in pairs), default=0),
         threshold=threshold,
         least_common=least_common,
     )
+
+
+def _compare(one: Values, two: Values, least: int) -> tuple[int, tuple[float, float] | None]:
+    """Common critiques, and both correlations where there are enough of them and any spread."""
+    both = ~np.isnan(one) & ~np.isnan(two)
+    common = int(both.sum())
+    return common, _correlations(one[both], two[both]) if common >= least else None
 
 
 def _table(critiques: pl.DataFrame) -> tuple[list[str], Values]:
@@ -104,7 +106,9 @@ def _table(critiques: pl.DataFrame) -> tuple[list[str], Values]:
     shared = readable.filter(pl.len().over("job_id", "round") > 1)
     if shared.is_empty():
         return names, np.full((0, len(names)), np.nan)
-    wide = shared.pivot("principle", index=["job_id", "round"], values="severity")
+    # Sums of rounded numbers depend on their order, so that rows need one.
+    ordered = shared.sort("job_id", "round")
+    wide = ordered.pivot("principle", index=["job_id", "round"], values="severity")
     columns = [
         wide[name].cast(pl.Float64).fill_null(np.nan).to_numpy()
         if name in wide.columns

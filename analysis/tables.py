@@ -120,7 +120,8 @@ def principle_fires(frames: Frames) -> pl.DataFrame:
         draws=pl.len(),
         readable=ok.sum(),
         fires=(ok & pl.col("needs_revision")).sum(),
-        mean_severity=pl.col("severity").filter(ok).mean(),
+        # Sorted: sums of rounded numbers depend on their order.
+        mean_severity=pl.col("severity").filter(ok).sort().mean(),
     )
     rate = pl.when(pl.col("readable") > 0).then(pl.col("fires") / pl.col("readable"))
     return counted.with_columns(fire_rate=rate).sort(
@@ -175,7 +176,7 @@ def label_counts(labels: pl.DataFrame, by: str | None = None) -> pl.DataFrame:
     sums += [
         sum(((read & (p != 0.5)).sum() for p in (for_a, for_first)), pl.lit(0)).alias("decided"),
         sum(((read & (p > 0.5)).sum() for p in (for_a, for_first)), pl.lit(0)).alias("first"),
-        pl.col("confidence").filter(read).mean().alias("mean_confidence"),
+        pl.col("confidence").filter(read).sort().mean().alias("mean_confidence"),
         pl.len().alias("labels"),
     ]
     return labels.select(sums) if by is None else labels.group_by(by).agg(sums).sort(by)

@@ -33,9 +33,9 @@ def clustered_share(rows: pl.DataFrame, value: str, cluster: str, *, seed: int =
     patterns = sums.group_by("over", "under").agg(clusters=pl.len()).sort("over", "under")
     clusters = int(patterns["clusters"].sum())
     if clusters < LEAST_CLUSTERS or (patterns["over"] / patterns["under"]).n_unique() == 1:
-        value = float(sums["over"].sum()) / rows.height
-        alike = share(value * clusters, clusters)
-        return Estimate(value, alike.low, alike.high, rows.height)
+        mean = float(sums["over"].sum()) / rows.height
+        few = share(mean * clusters, clusters)
+        return Estimate(mean, few.low, few.high, rows.height)
     statistic = ratio(patterns["over"].to_numpy(), patterns["under"].cast(pl.Float64).to_numpy())
     return from_patterns(patterns["clusters"].to_numpy(), statistic, rows.height, seed=seed)
 
@@ -49,7 +49,7 @@ def clustered_mean(rows: pl.DataFrame, value: str, cluster: str) -> Estimate:
     """
     if rows.is_empty():
         return Estimate(None)
-    sums = rows.group_by(cluster).agg(total=pl.col(value).sum(), n=pl.len()).sort(cluster)
+    sums = rows.group_by(cluster).agg(total=pl.col(value).sort().sum(), n=pl.len()).sort(cluster)
     n, clusters = rows.height, sums.height
     mean = float(sums["total"].sum()) / n
     residuals = sums["total"] - sums["n"] * mean

@@ -184,6 +184,11 @@ def test_diagnoses_quote_their_numbers() -> None:
     assert not any("jobs end as" in line for line in diagnose(calm))
 
 
+def test_the_order_of_jobs_changes_nothing() -> None:
+    frames, other = (frames_of(held) for held in (jobs(), jobs()[::-1]))
+    assert convergence(frames, DEFAULT) == convergence(other, DEFAULT)
+
+
 def test_without_loops_there_is_nothing_to_judge() -> None:
     found = convergence(frames_of([jobs()[-1]]))
     assert diagnose(found) == ("no job of the kind 'improve' has ended: there is no loop to judge",)

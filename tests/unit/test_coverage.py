@@ -179,6 +179,11 @@ def test_one_outlier_makes_no_duplicate() -> None:
     assert find_twins(frames_of(jobs).critiques).found == ()
 
 
+def test_the_order_of_jobs_changes_nothing() -> None:
+    frames, other = (frames_of(jobs) for jobs in (loops(), loops()[::-1]))
+    assert coverage(frames) == coverage(other)
+
+
 def run(*arguments: object) -> Result:
     return CliRunner().invoke(command, [str(a) for a in arguments], catch_exceptions=False)
 
