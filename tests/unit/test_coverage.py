@@ -14,7 +14,7 @@ from analysis.coverage import PrincipleCoverage, coverage
 from analysis.frames import frames_of
 from analysis.label_sources import with_people
 from analysis.loop_commands import coverage as command
-from analysis.severity_twins import find_twins
+from analysis.severity_twins import DUPLICATE_ABOVE, LEAST_COMMON, find_twins
 from analysis.statistics.estimates import share
 from schemas.constitution import load_constitution
 from schemas.errors import ContractError
@@ -208,6 +208,12 @@ def test_the_command_reads_a_file_and_people(tmp_path: Path) -> None:
     clarity = next(p for p in found["principles"] if p["name"] == "clarity")
     assert clarity["people"]["with_ties"]["value"] == 1.0
     assert (clarity["decides"], found["never_asked"], found["matched"]) == (True, None, 1)
+
+
+def test_the_command_has_the_defaults_of_the_search() -> None:
+    defaults = {option.name: option.default for option in command.params}
+    assert defaults["duplicate_above"] == DUPLICATE_ABOVE
+    assert defaults["least_common"] == LEAST_COMMON
 
 
 def test_a_named_constitution_must_know_the_principles(tmp_path: Path) -> None:
