@@ -14,7 +14,13 @@ import jinja2  # noqa: F401 - without the analysis extra these commands do not e
 import polars  # noqa: F401
 import sqlalchemy  # noqa: F401
 
-from analysis import calibration_commands, cost_commands, judgement_commands, panel_commands
+from analysis import (
+    calibration_commands,
+    cost_commands,
+    judgement_commands,
+    loop_commands,
+    panel_commands,
+)
 from analysis.ledger import ledger, reading
 from schemas.errors import ConfigError
 
@@ -179,4 +185,5 @@ commands: list[click.Command] = [
     *calibration_commands.commands,
     *panel_commands.commands,
     *cost_commands.commands,
+    *loop_commands.commands,
 ]

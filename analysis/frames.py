@@ -1,7 +1,7 @@
 """The frames that every analysis works on: their columns, and how a ``JobResult`` fills them.
 
-Numbers and names only, no texts: a frame of a million jobs must fit into memory. Nothing here
-queries or computes.
+Numbers and names only, no texts: a frame of a million jobs must fit into memory. Of texts it holds
+lengths in words and digests. Nothing here queries or computes.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from typing import Any
 
 import polars as pl
 
+from analysis.text_measures import count_words, prompt_digest, squeezed, text_digest
 from schemas.results import JobResult
 
 Schema = dict[str, Any]
@@ -28,6 +29,10 @@ JOBS: Schema = {
     "quality_first": pl.Float64,
     "quality_last": pl.Float64,
     "error_code": pl.String,
+    "prompt_digest": pl.String,
+    "first_digest": pl.String,
+    "words_first": pl.Int64,
+    "words_final": pl.Int64,
 }
 CRITIQUES: Schema = {
     "job_id": pl.String,
@@ -44,6 +49,8 @@ REVISIONS: Schema = {
     "revision_try": pl.Int64,
     "outcome": pl.String,
     "accepted": pl.Boolean,
+    "text_digest": pl.String,
+    "words": pl.Int64,
 }
 PREFERENCES: Schema = {
     "job_id": pl.String,
@@ -92,39 +99,74 @@ class Frames:
 
 def frame(rows: Iterable[Mapping[str, Any]], schema: Schema) -> pl.DataFrame:
     """Rows as a frame of exactly these columns."""
-    held = [{name: row[name] for name in schema} for row in rows]
-    return pl.DataFrame(held, schema=schema, orient="row")
+    growing = _Growing(schema)
+    for row in rows:
+        growing.add({name: row[name] for name in schema})
+    return growing.finish()
 
 
 def frames_of(results: Iterable[JobResult]) -> Frames:
     """The frames of results that were read from a file."""
-    rows: dict[str, list[dict[str, Any]]] = {
-        name: [] for name in ("jobs", "critiques", "revisions", "preferences", "steps")
-    }
+    jobs, critiques, revisions = _Growing(JOBS), _Growing(CRITIQUES), _Growing(REVISIONS)
+    preferences, steps = _Growing(PREFERENCES), _Growing(STEPS)
     for result in results:
         job_id = str(result.job_id)
-        rows["jobs"].append(_row(result, JOBS, job_id))
-        rows["critiques"] += [_row(x, CRITIQUES, job_id) for x in result.critiques]
-        rows["revisions"] += [_row(x, REVISIONS, job_id) for x in result.revisions]
-        rows["steps"] += [_row(x, STEPS, job_id) for x in result.steps]
+        jobs.add(_row(result, JOBS, job_id, **_measures(result)))
+        for critique in result.critiques:
+            critiques.add(_row(critique, CRITIQUES, job_id))
+        for revision in result.revisions:
+            texts = {"text_digest": text_digest(revision.text), "words": count_words(revision.text)}
+            revisions.add(_row(revision, REVISIONS, job_id, **texts))
         for label in result.preferences:
             known = {
                 "identical": is_identical(label.response_a, label.response_b),
                 "empty": not (label.response_a.strip() and label.response_b.strip()),
             }
-            rows["preferences"].append(_row(label, PREFERENCES, job_id, **known))
-    return Frames(
-        frame(rows["jobs"], JOBS),
-        frame(rows["critiques"], CRITIQUES),
-        frame(rows["revisions"], REVISIONS),
-        frame(rows["preferences"], PREFERENCES),
-        frame(rows["steps"], STEPS),
-    )
+            preferences.add(_row(label, PREFERENCES, job_id, **known))
+        for step in result.steps:
+            steps.add(_row(step, STEPS, job_id))
+    grown = (jobs, critiques, revisions, preferences, steps)
+    return Frames(*(each.finish() for each in grown))
+
+
+class _Growing:
+    """A frame that takes rows one by one and holds few of them as Python objects."""
+
+    BATCH = 20_000
+
+    def __init__(self, schema: Schema) -> None:
+        self._schema = schema
+        self._rows: list[dict[str, Any]] = []
+        self._parts: list[pl.DataFrame] = []
+
+    def add(self, row: dict[str, Any]) -> None:
+        self._rows.append(row)
+        if len(self._rows) == self.BATCH:
+            self._flush()
+
+    def finish(self) -> pl.DataFrame:
+        self._flush()
+        return pl.concat(self._parts)
+
+    def _flush(self) -> None:
+        part = pl.DataFrame(self._rows, schema=self._schema, orient="row")
+        # NaN is above every number here, and would pass any threshold.
+        self._parts.append(part.with_columns(pl.col(pl.Float64).fill_nan(None)))
+        self._rows = []
 
 
 def is_identical(response_a: str, response_b: str) -> bool:
     """Whether two responses say the same but for white space."""
-    return response_a.split() == response_b.split()
+    return squeezed(response_a) == squeezed(response_b)
+
+
+def _measures(result: JobResult) -> dict[str, Any]:
+    return {
+        "prompt_digest": prompt_digest(result.prompt),
+        "first_digest": text_digest(result.response),
+        "words_first": count_words(result.response),
+        "words_final": count_words(result.final_response),
+    }
 
 
 def _row(source: Any, schema: Schema, job_id: str, **known: Any) -> dict[str, Any]:

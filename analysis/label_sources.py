@@ -78,9 +78,7 @@ def labels_of_run(frames: Frames) -> pl.DataFrame:
     return _finished(
         joined.with_columns(
             pair_id=pl.col("id"),
-            ai=pl.when(pl.col("verdict").is_null() | (pl.col("verdict") == "invalid"))
-            .then(pl.lit("-"))
-            .otherwise(pl.col("verdict")),
+            ai=_readable_or_dash(),
         )
     )
 
@@ -88,3 +86,29 @@ def labels_of_run(frames: Frames) -> pl.DataFrame:
 def _finished(labels: pl.DataFrame) -> pl.DataFrame:
     confident = labels.with_columns(confidence=2 * (pl.col("p_a") - 0.5).abs())
     return confident.select(list(LABELS)).cast(LABELS).sort("pair_id")  # type: ignore[arg-type]
+
+
+def with_people(frames: Frames, pairs: pl.DataFrame) -> pl.DataFrame:
+    """Labels that were asked by a principle beside people's labels of the same pairs.
+
+    Columns: pair_id, principle, ai and human; null where one side has none of that pair.
+
+    Raises:
+        ContractError: Two label jobs have the same id and the same principle.
+    """
+    jobs = frames.jobs.filter(pl.col("kind") == "label").select("job_id", pair_id="id")
+    labels = jobs.join(frames.preferences, on="job_id").drop_nulls(["principle", "pair_id"])
+    twice = labels.filter(pl.struct("pair_id", "principle").is_duplicated()).sort("pair_id")
+    if twice.height:
+        raise ContractError(
+            f"two label jobs have the id {twice['pair_id'][0]!r} and the principle "
+            f"{twice['principle'][0]!r}: nothing says which one people's label is of"
+        )
+    said = labels.select("pair_id", "principle", ai=_readable_or_dash())
+    human = pairs.drop_nulls("human").select("pair_id", "human")
+    return human.join(said, on="pair_id", how="full", coalesce=True).sort("pair_id", "principle")
+
+
+def _readable_or_dash() -> pl.Expr:
+    invalid = pl.col("verdict").is_null() | (pl.col("verdict") == "invalid")
+    return pl.when(invalid).then(pl.lit("-")).otherwise(pl.col("verdict"))

@@ -27,6 +27,12 @@ from analysis.frames import (
     frame,
     frames_of,
 )
+from analysis.text_measures import (
+    count_words_sql,
+    prompt_digest_sql,
+    squeezed_sql,
+    text_digest_sql,
+)
 from schemas.config import RunConfig
 from schemas.constitution import Constitution
 from schemas.database import transaction
@@ -173,11 +179,20 @@ def _models(steps: pl.DataFrame) -> dict[str, str]:
 
 def _ledger_frames(connection: Connection, run_id: UUID, config: RunConfig) -> Frames:
     fires = Judgement.severity > config.policy.needs_revision_above
+    first = _first_response()
     extra: dict[str, Any] = {
         "needs_revision": fires,
-        "identical": _squeezed(Preference.response_a) == _squeezed(Preference.response_b),
+        "identical": squeezed_sql(Preference.response_a.expression)
+        == squeezed_sql(Preference.response_b.expression),
+        "prompt_digest": prompt_digest_sql(JobRow.payload),
+        "first_digest": text_digest_sql(first),
+        "words_first": count_words_sql(first),
+        "words_final": count_words_sql(JobRow.final_response.expression),
+        "text_digest": text_digest_sql(Revision.text.expression),
+        "words": count_words_sql(Revision.text.expression),
         "empty": or_(
-            _squeezed(Preference.response_a) == "", _squeezed(Preference.response_b) == ""
+            squeezed_sql(Preference.response_a.expression) == "",
+            squeezed_sql(Preference.response_b.expression) == "",
         ),
     }
     return Frames(
@@ -189,8 +204,16 @@ def _ledger_frames(connection: Connection, run_id: UUID, config: RunConfig) -> F
     )
 
 
-def _squeezed(column: Any) -> Any:
-    return func.btrim(func.regexp_replace(column, r"\s+", " ", "g"))
+def _first_response() -> Any:
+    """The response the loop began with: submitted, or written by the first step."""
+    written = (
+        select(Revision.text)
+        .where(Revision.job_id == JobRow.id, Revision.round == 0)
+        .order_by(Revision.revision_try)
+        .limit(1)
+        .scalar_subquery()
+    )
+    return func.coalesce(JobRow.payload.op("->>")("response"), written)
 
 
 def _fetch(

@@ -5,10 +5,11 @@ A number that nobody measured is None, never 0; every share comes with its count
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import polars as pl
+from numpy.typing import ArrayLike
 
 from analysis.frames import Frames
 
@@ -26,8 +27,8 @@ class LabelSummary:
             ``self_judged`` are of these.
         consistent: Share in which both orders prefer the same response.
         flip_rate: 1 - consistent.
-        first_position: Share of single readings, two a label, that prefer the response shown
-            first. 0.5 without position bias.
+        first_position: Share of decided single readings, two a label, that prefer the response
+            shown first. 0.5 without position bias.
         self_judged: Share of all labels whose judge is the model that wrote a response.
     """
 
@@ -87,12 +88,10 @@ def severity_by_round(frames: Frames) -> pl.DataFrame:
     )
 
 
-def histogram(values: Sequence[float], bins: int) -> list[int]:
+def histogram(values: ArrayLike, bins: int) -> list[int]:
     """Counts of values in [0, 1] by bins of equal width; 1 belongs to the last."""
-    counts = [0] * bins
-    for value in values:
-        counts[min(int(value * bins), bins - 1)] += 1
-    return counts
+    at = np.minimum((np.asarray(values, dtype=np.float64) * bins).astype(np.int64), bins - 1)
+    return [int(count) for count in np.bincount(at, minlength=bins)]
 
 
 def first_and_last(frames: Frames) -> pl.DataFrame:
@@ -121,7 +120,8 @@ def principle_fires(frames: Frames) -> pl.DataFrame:
         draws=pl.len(),
         readable=ok.sum(),
         fires=(ok & pl.col("needs_revision")).sum(),
-        mean_severity=pl.col("severity").filter(ok).mean(),
+        # Sorted: sums of rounded numbers depend on their order.
+        mean_severity=pl.col("severity").filter(ok).sort().mean(),
     )
     rate = pl.when(pl.col("readable") > 0).then(pl.col("fires") / pl.col("readable"))
     return counted.with_columns(fire_rate=rate).sort(
@@ -132,30 +132,58 @@ def principle_fires(frames: Frames) -> pl.DataFrame:
 def label_summary(frames: Frames) -> LabelSummary:
     """Order consistency, position and self-judging of a run's labels."""
     labels = frames.preferences
-    shown = ["p_a_shown_first", "p_a_shown_second"]
-    readable = labels.filter(~pl.col("identical")).drop_nulls(shown)
-    consistent = _share(readable, "consistent")
-    # Shown second, A is first in neither reading: below 0.5 it lost to the one shown first.
-    picks = (pl.col(shown[0]) > 0.5).cast(pl.Float64) + (pl.col(shown[1]) < 0.5).cast(pl.Float64)
+    (counted,) = label_counts(labels).rows(named=True)
+    consistent = _ratio(counted["consistent"], counted["readable"])
     return LabelSummary(
         labels=labels.height,
-        readable=readable.height,
+        readable=counted["readable"],
         verdicts=dict(labels.group_by("verdict").len().sort("verdict").iter_rows()),
         consistent=consistent,
         flip_rate=None if consistent is None else 1.0 - consistent,
-        first_position=_mean(readable.select((picks / 2).alias("share")), "share"),
-        mean_confidence=_mean(readable, "confidence"),
-        self_judged=_share(labels, "self_judged"),
+        first_position=_ratio(counted["first"], counted["decided"]),
+        mean_confidence=counted["mean_confidence"],
+        self_judged=_ratio(counted["self_judged"], labels.height),
     )
 
 
-def _share(rows: pl.DataFrame, name: str) -> float | None:
-    return _mean(rows.select(pl.col(name).cast(pl.Float64)), name)
+def is_read_both() -> pl.Expr:
+    """Labels read in both orders whose responses differ: those that tell of the judge."""
+    shown = ("p_a_shown_first", "p_a_shown_second")
+    return ~pl.col("identical") & pl.all_horizontal(pl.col(name).is_not_null() for name in shown)
 
 
-def _mean(rows: pl.DataFrame, name: str) -> float | None:
-    value = rows.get_column(name).mean()
-    return float(value) if isinstance(value, int | float) else None
+def label_counts(labels: pl.DataFrame, by: str | None = None) -> pl.DataFrame:
+    """What labels are counted by, one row a value of ``by``; one row of all without it.
+
+    Columns: labels; A, B, tie, invalid; identical; self_judged; and of the ``readable`` ones
+    (read in both orders, responses differ): consistent, decided and first (single readings, two a
+    label, that are not at 0.5, and that prefer the response shown first), flips and to_first
+    (decided readings that disagree, and that each time prefer the first), mean_confidence.
+    """
+    read = is_read_both()
+    # Shown second, A is not the first: below 0.5 it lost to the one that was.
+    for_a, for_first = pl.col("p_a_shown_first"), 1.0 - pl.col("p_a_shown_second")
+    flips = read & ((for_a - 0.5) * (for_first - 0.5) > 0)
+    wanted = {name: pl.col("verdict") == name for name in ("A", "B", "tie", "invalid")} | {
+        "identical": pl.col("identical"),
+        "self_judged": pl.col("self_judged"),
+        "readable": read,
+        "consistent": read & pl.col("consistent"),
+        "flips": flips,
+        "to_first": flips & (for_a > 0.5),
+    }
+    sums = [condition.sum().alias(name) for name, condition in wanted.items()]
+    sums += [
+        sum(((read & (p != 0.5)).sum() for p in (for_a, for_first)), pl.lit(0)).alias("decided"),
+        sum(((read & (p > 0.5)).sum() for p in (for_a, for_first)), pl.lit(0)).alias("first"),
+        pl.col("confidence").filter(read).sort().mean().alias("mean_confidence"),
+        pl.len().alias("labels"),
+    ]
+    return labels.select(sums) if by is None else labels.group_by(by).agg(sums).sort(by)
+
+
+def _ratio(part: int, whole: int) -> float | None:
+    return part / whole if whole else None
 
 
 def work_by_kind(frames: Frames) -> pl.DataFrame:

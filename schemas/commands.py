@@ -1,10 +1,13 @@
-"""Commands on constitutions: list, show and check.
+"""Commands on constitutions: list, show, check and lint.
 
 They read files only; no server and no model is touched.
 """
 
 from __future__ import annotations
 
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 
 import click
@@ -16,16 +19,19 @@ from schemas.constitution import (
     Constitution,
     Principle,
     available_constitutions,
+    find_constitution,
     load_constitution,
     read_constitution_file,
 )
+from schemas.constitution_lint import LintFinding
+from schemas.constitution_lint import lint as findings_of
 
 _MIN_TABLE_COLUMNS = 100
 
 
 @click.group()
 def constitution() -> None:
-    """List, show and check constitutions."""
+    """List, show, check and lint constitutions."""
 
 
 @constitution.command("list")
@@ -100,6 +106,33 @@ def check(file: Path) -> None:
     found = read_constitution_file(file)
     name, version, count, categories, digest = _row(found)
     click.echo(f"ok: {name} {version}, {count} principles ({categories}), digest {digest}")
+
+
+@constitution.command()
+@click.argument("given", metavar="[NAME|FILE]...", nargs=-1)
+@click.option("--strict", is_flag=True, help="Exit with status 1 where there is a finding.")
+@click.option("--json", "as_json", is_flag=True, help="Print the findings as JSON.")
+def lint(given: tuple[str, ...], strict: bool, as_json: bool) -> None:
+    """Say what is doubtful in constitutions, a line a finding; in all shipped ones without a name.
+
+    Negative wording, near-duplicates, missing rubrics and rated examples, requests that are the
+    same or no question, weights that are hardly ever drawn. A file with findings is still valid.
+    """
+    names = given or available_constitutions()
+    found = {name: findings_of(find_constitution(name)) for name in names}
+    if as_json:
+        click.echo(json.dumps(_listed(found), indent=2))
+    else:
+        for row in _listed(found):
+            click.echo("{file}: {principle}: {field}: {finding}".format(**row))
+    total = sum(map(len, found.values()))
+    click.echo(f"{total} findings in {len(found)} constitutions", err=True)
+    if strict and total:
+        raise SystemExit(1)
+
+
+def _listed(found: Mapping[str, Sequence[LintFinding]]) -> list[dict[str, str]]:
+    return [{"file": name, **asdict(each)} for name, listed in found.items() for each in listed]
 
 
 commands: list[click.Command] = [constitution]

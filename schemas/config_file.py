@@ -7,9 +7,10 @@ from pathlib import Path
 from pydantic import RootModel, ValidationError
 
 from schemas.calibration import CriticCalibration
-from schemas.config import ModelConfig, Prices, RunConfig
+from schemas.config import RunConfig
 from schemas.errors import ConfigError, ContractError
 from schemas.jobs import describe
+from schemas.model_config import ModelConfig, Prices
 from schemas.yaml_file import read_yaml_file
 
 

@@ -272,6 +272,19 @@ def read_constitution_file(path: Path) -> Constitution:
     return read_yaml_file(path, Constitution)
 
 
+def find_constitution(given: str) -> Constitution:
+    """The constitution of a YAML file, or of a shipped name, or of names joined by ``+``.
+
+    Raises:
+        UnknownConstitution: A name is not known; the message lists those that are.
+        ContractError: The file is wrong.
+    """
+    path = Path(given)
+    if path.suffix in (".yaml", ".yml"):
+        return read_constitution_file(path)
+    return load_constitution(given)
+
+
 def load_constitution(reference: str, files: Sequence[Path] = ()) -> Constitution:
     """Find a constitution, or merge several.
 

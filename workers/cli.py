@@ -9,9 +9,9 @@ from typing import Any, Literal
 import click
 import sqlalchemy  # noqa: F401 - without the worker extra these commands do not exist
 
-from schemas.config import ModelConfig
 from schemas.config_file import load_config
 from schemas.errors import ConfigError
+from schemas.model_config import ModelConfig
 from schemas.settings import load_settings
 from workers.stack.commands import local
 

@@ -17,9 +17,9 @@ from uuid import UUID
 
 from celery.signals import worker_ready, worker_shutting_down
 
-from schemas.config import ModelConfig
 from schemas.database import check_revision, open_database
 from schemas.errors import LedgerError
+from schemas.model_config import ModelConfig
 from schemas.routing import INTAKE_QUEUE, TASK_STEP, model_queue
 from schemas.settings import Settings
 from workers.app import app, know_queue, publish_step

@@ -39,8 +39,8 @@ class Estimate:
         return None if self.low is None or self.high is None else (self.low, self.high)
 
 
-def share(successes: int, n: int) -> Estimate:
-    """A share with its Wilson interval; undefined of nothing."""
+def share(successes: float, n: int) -> Estimate:
+    """A share with its Wilson interval; undefined of nothing. Half a success is a tie."""
     return _proportion(successes, n, "wilson")
 
 
@@ -49,7 +49,7 @@ def exact_share(successes: int, n: int) -> Estimate:
     return _proportion(successes, n, "beta")
 
 
-def _proportion(successes: int, n: int, method: str) -> Estimate:
+def _proportion(successes: float, n: int, method: str) -> Estimate:
     if n == 0:
         return Estimate(None)
     low, high = proportion_confint(successes, n, alpha=1 - LEVEL, method=method)

@@ -119,6 +119,28 @@ def test_an_unknown_run_is_one_line(ledger: Engine, tmp_path: Path, command: str
     assert not (tmp_path / "x").exists()
 
 
+def test_how_a_run_went_is_the_same_from_ledger_and_file(ledger: Engine, tmp_path: Path) -> None:
+    kept, out = tmp_path / "r.jsonl", tmp_path / "out.json"
+    assert preceptor("results", RUN, "--out", kept).exit_code == 0
+    told = {}
+    for command in ("coverage", "convergence", "preferences"):
+        live = preceptor(command, RUN, "--json", out)
+        assert live.exit_code == 0, live.output
+        told[command] = json.loads(out.read_text())
+        assert preceptor(command, "--results", kept, "--json", out).exit_code == 0
+        assert json.loads(out.read_text()) == told[command]
+    principles = {p["name"]: p for p in told["coverage"]["principles"]}
+    assert {n: (p["draws"], p["invalid"]) for n, p in principles.items()} == {
+        "task_completion": (15, 1),
+        "clarity": (15, 0),
+        "privacy_protection": (15, 0),
+    }
+    assert told["convergence"]["jobs"] == 10
+    assert told["convergence"]["worse"]["n"] == 9
+    assert [each["id"] for each in told["convergence"]["worst_jobs"]] == ["worse"]
+    assert told["preferences"]["overall"]["labels"] == 13
+
+
 def test_watch_without_a_terminal_prints_lines_and_the_equation(ledger: Engine) -> None:
     done = preceptor("watch", RUN, "--until-done")
     assert done.exit_code == 0

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from hashlib import sha256
 from typing import Any
 
-from schemas.config import ModelConfig, Sampling
+from schemas.config import Sampling
+from schemas.model_config import ModelConfig
 from workers.engines import (
     ChooseRequest,
     Distribution,

@@ -1,0 +1,171 @@
+"""What a run's labels look like: verdicts, probabilities, order, position, by whom, of what. Pure.
+
+Of labels only: whether they are right is said by ``certify`` and ``agreement``. Shares of the
+judge's habits leave out pairs of identical responses, which it never saw.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import polars as pl
+
+from analysis import tables
+from analysis.frames import Frames
+from analysis.loop_labels import win_of_b, with_prompts
+from analysis.statistics.clustered import clustered_share
+from analysis.statistics.estimates import Estimate, exact_share, share
+
+#: Bins of equal width over p(A) in [0, 1].
+P_BINS = 10
+#: Bins of equal width over the distance |p(A) - 0.5| in [0, 0.5].
+MARGIN_BINS = 5
+
+LABEL_JOB, REVISION, CLOSING = "label job", "revision", "closing"
+
+
+@dataclass(frozen=True, slots=True)
+class LabelGroup:
+    """Labels that are counted together.
+
+    Attributes:
+        name: What they have in common; None for the default criteria.
+        verdicts: Counts of A, B, tie and invalid.
+        identical: Of these, pairs of identical responses: ties that no judge was asked about.
+        ties: Share of all; so are ``invalid`` and ``self_judged`` (the judge wrote a response).
+        consistent: Share whose orders agree, of those read in both orders.
+        flips: 1 - consistent.
+        first_position: Decided single readings for the response shown first, exact interval.
+        flips_to_first: Decided flips that went to the first shown both times, exact interval.
+        mean_confidence: In [0, 1]; None where nothing was readable.
+        win_rate: Revisions among them against what stood before, ties half, clustered by prompt.
+    """
+
+    name: str | None
+    labels: int
+    verdicts: dict[str, int]
+    identical: int
+    ties: Estimate
+    invalid: Estimate
+    self_judged: Estimate
+    consistent: Estimate
+    flips: Estimate
+    first_position: Estimate
+    flips_to_first: Estimate
+    mean_confidence: float | None
+    win_rate: Estimate
+
+
+@dataclass(frozen=True, slots=True)
+class MarginBin:
+    """Labels whose p(A) lies ``low`` to ``high`` away from 0.5, and whether their orders agree."""
+
+    low: float
+    high: float
+    consistent: Estimate
+
+
+@dataclass(frozen=True, slots=True)
+class Preferences:
+    """All labels.
+
+    Attributes:
+        p_a: Counts of p(A) in ``P_BINS`` bins of equal width, labels read in both orders.
+        by_margin: From undecided to certain.
+        confidence: Lower quartile, median and upper quartile; None where nothing was readable.
+        by_role: Label jobs, revisions of a loop, closing labels of a loop.
+        by_principle: By what the judge was asked, most labels first.
+        by_round: Revisions of a loop, by round.
+    """
+
+    overall: LabelGroup
+    p_a: tuple[int, ...]
+    by_margin: tuple[MarginBin, ...]
+    confidence: tuple[float, float, float] | None
+    by_role: tuple[LabelGroup, ...]
+    by_principle: tuple[LabelGroup, ...]
+    by_round: tuple[LabelGroup, ...]
+
+
+def preferences(frames: Frames) -> Preferences:
+    """Measure a run's labels."""
+    labels = _prepared(frames)
+    read = labels.filter(tables.is_read_both()).drop_nulls("p_a")
+    principles = sorted(_groups(labels, "principle"), key=lambda group: -group.labels)
+    rounds = _groups(labels.filter(pl.col("role") == REVISION), "round")
+    return Preferences(
+        overall=_overall(labels),
+        p_a=tuple(tables.histogram(read["p_a"].to_numpy(), P_BINS)),
+        by_margin=_by_margin(read),
+        confidence=_quartiles(read),
+        by_role=tuple(_groups(labels, "role")),
+        by_principle=tuple(principles),
+        by_round=tuple(sorted(rounds, key=lambda group: int(group.name or 0))),
+    )
+
+
+def _prepared(frames: Frames) -> pl.DataFrame:
+    """Labels with prompt, role and, of revisions alone, win."""
+    role = (
+        pl.when(pl.col("kind") == "label")
+        .then(pl.lit(LABEL_JOB))
+        .when(pl.col("revision_try") == 0)
+        .then(pl.lit(CLOSING))
+        .otherwise(pl.lit(REVISION))
+    )
+    labels = with_prompts(frames, frames.preferences).with_columns(role=role)
+    wins = pl.when(pl.col("role") == REVISION).then(win_of_b())
+    return labels.with_columns(win=wins, round=pl.col("round").cast(pl.String))
+
+
+def _overall(labels: pl.DataFrame) -> LabelGroup:
+    (counted,) = tables.label_counts(labels).rows(named=True)
+    return _group("all", counted, labels)
+
+
+def _groups(labels: pl.DataFrame, by: str) -> list[LabelGroup]:
+    parts = {key[0]: rows for key, rows in labels.partition_by(by, as_dict=True).items()}
+    counted = tables.label_counts(labels, by).iter_rows(named=True)
+    return [_group(row[by], row, parts[row[by]]) for row in counted]
+
+
+def _group(name: str | None, counted: Mapping[str, Any], rows: pl.DataFrame) -> LabelGroup:
+    labels, readable = counted["labels"], counted["readable"]
+    return LabelGroup(
+        name=name,
+        labels=labels,
+        verdicts={verdict: counted[verdict] for verdict in ("A", "B", "tie", "invalid")},
+        identical=counted["identical"],
+        ties=share(counted["tie"], labels),
+        invalid=share(counted["invalid"], labels),
+        self_judged=share(counted["self_judged"], labels),
+        consistent=share(counted["consistent"], readable),
+        flips=share(readable - counted["consistent"], readable),
+        first_position=exact_share(counted["first"], counted["decided"]),
+        flips_to_first=exact_share(counted["to_first"], counted["flips"]),
+        mean_confidence=counted["mean_confidence"],
+        win_rate=clustered_share(rows.drop_nulls("win"), "win", "prompt"),
+    )
+
+
+def _by_margin(read: pl.DataFrame) -> tuple[MarginBin, ...]:
+    width = 0.5 / MARGIN_BINS
+    # A probability a hair off its bin's edge by rounding belongs where it was meant to.
+    margins = ((pl.col("p_a") - 0.5).abs() / width + 1e-9).floor().cast(pl.Int64)
+    at = pl.min_horizontal(margins, MARGIN_BINS - 1)
+    counted = read.group_by(at=at).agg(n=pl.len(), same=pl.col("consistent").sum())
+    counts = {row["at"]: (row["same"], row["n"]) for row in counted.iter_rows(named=True)}
+    return tuple(
+        MarginBin(bin_ * width, (bin_ + 1) * width, share(*counts.get(bin_, (0, 0))))
+        for bin_ in range(MARGIN_BINS)
+    )
+
+
+def _quartiles(read: pl.DataFrame) -> tuple[float, float, float] | None:
+    known = read["confidence"].drop_nulls()
+    if not len(known):
+        return None
+    low, median, high = (float(known.quantile(q, "linear") or 0.0) for q in (0.25, 0.5, 0.75))
+    return low, median, high

@@ -1,0 +1,92 @@
+"""One model of a run configuration: the engine that runs it, its limits and its prices."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Literal, Self
+
+from pydantic import Field, model_validator
+
+from schemas.jobs import Contract
+
+#: Settings of a model that change how fast it answers, and not what.
+SPEED_ONLY = frozenset({"device", "max_batch_rows", "max_batch_tokens", "threads"})
+#: What a model's tokens cost changes no answer either.
+PRICES = frozenset(
+    {"input_usd_per_1k_tokens", "cached_input_usd_per_1k_tokens", "output_usd_per_1k_tokens"}
+)
+
+
+class Prices(Contract):
+    """What one model's tokens cost, in US dollars per 1,000.
+
+    Attributes:
+        input_usd_per_1k_tokens: Prompt tokens.
+        cached_input_usd_per_1k_tokens: Prompt tokens that the server had computed before; None
+            where they cost what others do.
+        output_usd_per_1k_tokens: Completion tokens.
+    """
+
+    input_usd_per_1k_tokens: float = Field(ge=0)
+    cached_input_usd_per_1k_tokens: float | None = Field(default=None, ge=0)
+    output_usd_per_1k_tokens: float = Field(ge=0)
+
+
+class ModelConfig(Contract):
+    """One model and the engine that runs it; one queue and its own workers serve it.
+
+    Attributes:
+        engine: Kind of engine.
+        model: A local folder, a hub name, or ``smollm2-135m-instruct``, which comes as a wheel.
+        max_context_tokens: Longest prompt plus completion; None for the model's own limit.
+        max_batch_rows: Most rows computed together.
+        max_batch_tokens: Most tokens, prompts included, held for one batch.
+        threads: CPU threads; None for all cores.
+        input_usd_per_1k_tokens: Price of 1,000 prompt tokens. The engine ``openai`` needs both
+            prices, or a price file; for a server of one's own say 0.
+        cached_input_usd_per_1k_tokens: Price of 1,000 prompt tokens that were computed before;
+            None where they cost what others do.
+        output_usd_per_1k_tokens: Price of 1,000 completion tokens.
+        price_file: A YAML file that maps ``model`` to its prices, relative to the configuration
+            file; its prices are put in the place of these when the configuration is read.
+        options: Settings of this kind of engine only.
+    """
+
+    engine: Literal["transformers", "vllm", "openai", "scripted"] = "transformers"
+    model: str = "smollm2-135m-instruct"
+    dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
+    device: str = "auto"
+    max_context_tokens: int | None = Field(default=None, ge=64)
+    max_batch_rows: int = Field(default=32, ge=1)
+    max_batch_tokens: int = Field(default=32_768, ge=64)
+    threads: int | None = Field(default=None, ge=1)
+    input_usd_per_1k_tokens: float = Field(default=0.0, ge=0)
+    cached_input_usd_per_1k_tokens: float | None = Field(default=None, ge=0)
+    output_usd_per_1k_tokens: float = Field(default=0.0, ge=0)
+    price_file: Path | None = None
+    options: dict[str, Any] = Field(default_factory=dict)
+
+    @model_validator(mode="after")
+    def _check_prices(self) -> Self:
+        given = PRICES & self.model_fields_set
+        if self.price_file is not None and given:
+            raise ValueError(f"price_file and {sorted(given)[0]} are both given; keep one")
+        needed = PRICES - {"cached_input_usd_per_1k_tokens"}
+        if self.engine == "openai" and self.price_file is None and not needed <= given:
+            raise ValueError(
+                "an openai model needs input_usd_per_1k_tokens and output_usd_per_1k_tokens, or "
+                "a price_file; say 0 for a server of your own"
+            )
+        return self
+
+    def cost_usd(self, input_tokens: int, cached_tokens: int, output_tokens: int) -> float:
+        """Price of so many tokens; the cached ones are among the input's."""
+        cached_price = self.cached_input_usd_per_1k_tokens
+        if cached_price is None:
+            cached_price = self.input_usd_per_1k_tokens
+        thousands = (
+            (input_tokens - cached_tokens) * self.input_usd_per_1k_tokens
+            + cached_tokens * cached_price
+            + output_tokens * self.output_usd_per_1k_tokens
+        )
+        return thousands / 1000
