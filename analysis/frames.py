@@ -75,6 +75,7 @@ STEPS: Schema = {
     "state": pl.String,
     "role": pl.String,
     "model": pl.String,
+    "prompt_version": pl.String,
     "attempt": pl.Int64,
     "input_tokens": pl.Int64,
     "output_tokens": pl.Int64,

@@ -15,6 +15,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import Field, ValidationError, field_validator, model_validator
 
 from schemas.calibration import CriticCalibration
+from schemas.certificates import JudgeCertificate
 from schemas.errors import ConfigError
 from schemas.jobs import Contract, describe
 from schemas.model_config import PRICES, SPEED_ONLY, ModelConfig
@@ -168,13 +169,21 @@ class DataConfig(Contract):
 
 
 class QualityConfig(Contract):
-    """Checking labels against people: share verified, least agreement, dimensions of bias."""
+    """Checking labels against people: share verified, least agreement, dimensions of bias.
+
+    Attributes:
+        certificate_file: What ``preceptor certify --json`` wrote of the judge, relative to the
+            configuration file; its content is put in the place of ``certificates``.
+        certificates: The judge's certificates; reports and manifests quote the one that fits.
+    """
 
     verification_rate: float = Field(default=0.05, ge=0, le=1)
     agreement_threshold: float | Literal["human_ceiling"] = "human_ceiling"
     bias_dimensions: tuple[
         Literal["position", "length", "formality", "assertiveness", "complexity", "markdown"], ...
     ] = ("position", "length", "formality", "assertiveness", "complexity")
+    certificate_file: Path | None = None
+    certificates: tuple[JudgeCertificate, ...] = ()
 
 
 class CostConfig(Contract):
@@ -307,11 +316,16 @@ def parse_config(content: Any, *, where: str) -> RunConfig:
                 f"{where}: models.{name}.price_file: only a configuration file can name one; give "
                 "the prices themselves"
             )
-    if config.calibration_file is not None:
-        raise ConfigError(
-            f"{where}: calibration_file: only a configuration file can name one; give the content "
-            "as calibration"
-        )
+    named = {
+        "calibration_file": (config.calibration_file, "calibration"),
+        "quality.certificate_file": (config.quality.certificate_file, "quality.certificates"),
+    }
+    for key, (path, instead) in named.items():
+        if path is not None:
+            raise ConfigError(
+                f"{where}: {key}: only a configuration file can name one; give the content as "
+                f"{instead}"
+            )
     return config
 
 

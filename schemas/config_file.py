@@ -7,6 +7,7 @@ from pathlib import Path
 from pydantic import RootModel, ValidationError
 
 from schemas.calibration import CriticCalibration
+from schemas.certificates import read_certificates
 from schemas.config import RunConfig
 from schemas.errors import ConfigError, ContractError
 from schemas.jobs import describe
@@ -32,7 +33,7 @@ def load_config(path: Path) -> RunConfig:
         }
     except ContractError as error:
         raise ConfigError(str(error)) from error
-    config = _calibrated(config.model_copy(update={"models": models}), path)
+    config = _certified(_calibrated(config.model_copy(update={"models": models}), path), path)
     if not config.constitution.files:
         return config
     found = tuple((path.parent / file).resolve() for file in config.constitution.files)
@@ -53,6 +54,17 @@ def _calibrated(config: RunConfig, path: Path) -> RunConfig:
         raise ConfigError(str(error)) from error
     except ValidationError as error:
         raise ConfigError(f"{path}: {describe(error)}") from error
+
+
+def _certified(config: RunConfig, path: Path) -> RunConfig:
+    if config.quality.certificate_file is None:
+        return config
+    try:
+        found = read_certificates(path.parent / config.quality.certificate_file)
+    except ContractError as error:
+        raise ConfigError(str(error)) from error
+    update = {"certificate_file": None, "certificates": found}
+    return config.model_copy(update={"quality": config.quality.model_copy(update=update)})
 
 
 def _priced(model: ModelConfig, path: Path) -> ModelConfig:
