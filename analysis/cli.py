@@ -20,6 +20,7 @@ from analysis import (
     judgement_commands,
     loop_commands,
     panel_commands,
+    quality_commands,
 )
 from analysis.ledger import ledger, reading
 from schemas.errors import ConfigError
@@ -186,4 +187,5 @@ commands: list[click.Command] = [
     *panel_commands.commands,
     *cost_commands.commands,
     *loop_commands.commands,
+    *quality_commands.commands,
 ]

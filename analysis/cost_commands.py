@@ -130,7 +130,7 @@ def _records(run: str | None, results_file: Path | None, config_path: Path | Non
     from analysis.records import load_results, load_run
 
     if results_file is not None:
-        return _with_config(load_results(results_file), config_path)
+        return with_config(load_results(results_file), config_path)
     if config_path is not None:
         raise ConfigError("--config goes with --results: a run of the ledger has its own")
     from analysis.ledger import reading
@@ -139,7 +139,7 @@ def _records(run: str | None, results_file: Path | None, config_path: Path | Non
         return load_run(connection, opened.name)
 
 
-def _with_config(records: RunRecords, config_path: Path | None) -> RunRecords:
+def with_config(records: RunRecords, config_path: Path | None) -> RunRecords:
     if config_path is None:
         return records
     from schemas.config_file import load_config

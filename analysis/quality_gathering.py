@@ -1,0 +1,144 @@
+"""Gathers what the other rooms measure of a run for its quality report, and puts it together.
+
+Reads the files that people filled in; the run's records are given. Computes nothing itself.
+"""
+
+from __future__ import annotations
+
+import shlex
+from dataclasses import dataclass
+from pathlib import Path
+
+import polars as pl
+
+from analysis import quality_bias, quality_labels, quality_loops
+from analysis.agreement_view import compare
+from analysis.bias import BiasReport, feature_differences, measure
+from analysis.convergence import convergence
+from analysis.cost import run_cost
+from analysis.coverage import coverage
+from analysis.frames import Frames
+from analysis.judge_standing import standing_of
+from analysis.judged import read_pairs, verdict_of
+from analysis.label_sources import labels_of_run, with_people
+from analysis.preferences import preferences
+from analysis.quality import Evidence, QualityReport
+from analysis.records import RunRecords
+from analysis.samples import estimate
+from analysis.tables import accounting
+from schemas.certificates import read_certificates
+from schemas.config import CostConfig, QualityConfig
+from schemas.constitution import Constitution
+from schemas.errors import ContractError
+from schemas.judged_pairs import HumanPair, lines_of
+
+SECTIONS = (
+    quality_labels.judge_section,
+    quality_labels.verification_section,
+    quality_labels.agreement_section,
+    quality_bias.bias_section,
+    quality_labels.labels_section,
+    quality_loops.calibration_section,
+    quality_loops.coverage_section,
+    quality_loops.convergence_section,
+    quality_loops.jobs_section,
+    quality_loops.cost_section,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Given:
+    """Files beside the run; None for those that were not given.
+
+    Attributes:
+        results: The file that the records come from instead of the ledger.
+        pairs: Pairs with people's labels, joined with label jobs by id.
+        sample: A sample of ``verify plan`` that people filled in.
+        certificate: What ``certify --json`` wrote, instead of the configuration's.
+    """
+
+    results: Path | None = None
+    pairs: Path | None = None
+    sample: Path | None = None
+    certificate: Path | None = None
+
+
+def assess(evidence: Evidence) -> QualityReport:
+    """The report on what was gathered. Pure."""
+    return QualityReport(evidence.run, tuple(made(evidence) for made in SECTIONS))
+
+
+def gather(records: RunRecords, given: Given, constitution: Constitution | None) -> Evidence:
+    """All evidence on a run.
+
+    Args:
+        constitution: The run's; None where it is not known.
+
+    Raises:
+        ContractError: A file cannot be read, or is not of this run.
+    """
+    frames, config = records.frames, records.config
+    labels, unjoinable = _labels(frames)
+    pairs = read_pairs(given.pairs) if given.pairs else None
+    certificates = read_certificates(given.certificate) if given.certificate else None
+    has_labels = labels is not None
+    rate = (config.quality if config else QualityConfig()).verification_rate
+    jobs = accounting(frames)
+    return Evidence(
+        run=shlex.quote(records.run),
+        source=f"--results {_shown(given.results)}" if given.results else shlex.quote(records.run),
+        pairs=_shown(given.pairs) if given.pairs else None,
+        config=config,
+        standing=standing_of(records, certificates),
+        label_jobs=0 if labels is None else labels.filter(pl.col("ai") != "-").height,
+        unjoinable=unjoinable,
+        comparison=None if pairs is None or labels is None else compare(pairs, labels),
+        verified=estimate(given.sample, labels, given.pairs)
+        if given.sample and has_labels
+        else None,
+        bias=run_bias(frames, given.pairs) if given.pairs and has_labels else None,
+        preferences=preferences(frames),
+        coverage=coverage(
+            frames, constitution, None if pairs is None else with_people(frames, pairs)
+        ),
+        convergence=convergence(frames, constitution),
+        cost=run_cost(records, config.cost if config else CostConfig(), rate),
+        ended=sum(jobs.values()),
+        failed=jobs["failed"],
+        open_jobs=None if records.progress is None else records.progress.open,
+    )
+
+
+def run_bias(frames: Frames, pairs: Path) -> BiasReport | None:
+    """The judge's biases on the label jobs whose texts ``pairs`` holds, joined by id.
+
+    None where no such label was read. Identical responses were judged by nobody and left out.
+    """
+    texts = {pair.id: pair for _, pair in lines_of(pairs, HumanPair)}
+    jobs = frames.jobs.filter(pl.col("kind") == "label").select("job_id", pair_id="id")
+    judged = jobs.join(frames.preferences.filter(~pl.col("identical")), on="job_id")
+    judged = judged.filter(pl.col("pair_id").is_in(texts)).sort("pair_id")
+    paired = judged.select(
+        "pair_id",
+        v_ab=verdict_of(pl.col("p_a_shown_first")),
+        v_ba=verdict_of(pl.col("p_a_shown_second")),
+        no_order=pl.lit(value=False),
+    ).filter((pl.col("v_ab") != "-") | (pl.col("v_ba") != "-"))
+    if paired.is_empty():
+        return None
+    found = [texts[name] for name in paired["pair_id"]]
+    human = pl.Series("human", [pair.human_preference for pair in found], dtype=pl.String)
+    leads = feature_differences([(pair.response_a, pair.response_b) for pair in found])
+    return measure(paired.with_columns(human), leads)
+
+
+def _labels(frames: Frames) -> tuple[pl.DataFrame | None, str | None]:
+    """Labels that people's can be joined with, or why there are none."""
+    try:
+        return labels_of_run(frames), None
+    except ContractError as error:
+        return None, f"people's labels cannot be joined: {error}"
+
+
+def _shown(path: Path | None) -> str:
+    return shlex.quote(str(path))
