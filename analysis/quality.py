@@ -192,4 +192,5 @@ def more_needed(found: Estimate, threshold: float) -> int | None:
         return None
     reach = ends[1] - found.value if found.value < threshold else found.value - ends[0]
     widths = reach / abs(found.value - threshold)
-    return math.ceil(found.n * (widths**2 - 1)) if widths > 1 else None
+    # Rounded: 75.00000000000003 is 75, and not one more.
+    return math.ceil(round(found.n * (widths**2 - 1), 6)) if widths > 1 else None

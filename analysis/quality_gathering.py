@@ -20,7 +20,7 @@ from analysis.coverage import coverage
 from analysis.frames import Frames
 from analysis.judge_standing import standing_of
 from analysis.judged import read_pairs, verdict_of
-from analysis.label_sources import labels_of_run, with_people
+from analysis.label_sources import labels_of_run
 from analysis.preferences import preferences
 from analysis.quality import Evidence, QualityReport
 from analysis.records import RunRecords
@@ -98,9 +98,7 @@ def gather(records: RunRecords, given: Given, constitution: Constitution | None)
         else None,
         bias=run_bias(frames, given.pairs) if given.pairs and has_labels else None,
         preferences=preferences(frames),
-        coverage=coverage(
-            frames, constitution, None if pairs is None else with_people(frames, pairs)
-        ),
+        coverage=coverage(frames, constitution),
         convergence=convergence(frames, constitution),
         cost=run_cost(records, config.cost if config else CostConfig(), rate),
         ended=sum(jobs.values()),

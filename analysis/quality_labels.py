@@ -69,9 +69,9 @@ def verification_section(evidence: Evidence) -> Section:
         command = CERTIFY.format(pairs=evidence.pairs_or_example)
         found: tuple[str, ...] = (evidence.unjoinable,)
         return Section("verification", Status.UNMEASURED, criterion, found, command)
-    command = plan_command(evidence, rate)
     # Of 20 labels 0.05 is one, and not the two that rounding up 1.0000000000000002 gives.
     wanted = math.ceil((rate or 0) * evidence.label_jobs - 1e-9)
+    command = plan_command(evidence, wanted)
     need = f"of {evidence.label_jobs:,} labels" + ("" if rate is None else f", {wanted:,} wanted")
     checked = _checked(evidence)
     if not checked:
@@ -94,9 +94,9 @@ def _checked(evidence: Evidence) -> int:
     return max(sample, evidence.comparison.agreement.n if evidence.comparison else 0)
 
 
-def plan_command(evidence: Evidence, budget: float | None) -> str:
-    """Draws a sample of the run's labels."""
-    share = f" --budget {budget:g}" if budget else ""
+def plan_command(evidence: Evidence, labels: int) -> str:
+    """Draws a sample of so many of the run's labels; of the default size where that is 0."""
+    share = f" --budget {labels}" if labels else ""
     texts = f" --pairs {evidence.pairs}" if evidence.pairs else ""
     return f"preceptor verify plan {evidence.run}{share}{texts} --out sample.jsonl"
 
@@ -203,8 +203,7 @@ def _agreement_advice(
     else:
         what = f"check about {more:,} more labels"
     said = f"Agreement cannot be told yet: {shown}; {what}."
-    checked = max(measured.n + min(more or unchecked, unchecked), 1)
-    command = plan_command(evidence, checked if checked > 1 else None)
+    command = plan_command(evidence, measured.n + min(more or unchecked, unchecked))
     return Recommendation(Topic.AGREEMENT, said, command, measured)
 
 

@@ -169,7 +169,7 @@ def _rejected_advice(evidence: Evidence) -> Iterator[Recommendation]:
         return
     said = (
         f"{sentence(rejected.share, 'loops')} end as revision_rejected, {rejected.jobs:,} against "
-        f"{converged:,} that converge ({sentence(part, 'of both')}, not certainly below half): "
+        f"{converged:,} that converge ({sentence(part, 'such')}, not certainly below half): "
         "the judge prefers none of their revisions. Use a stronger policy model (roles.policy) "
         "or more policy.max_revision_tries."
     )
