@@ -8,14 +8,15 @@ from __future__ import annotations
 import shlex
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypedDict
 
 import polars as pl
 
 from analysis import quality_bias, quality_labels, quality_loops
-from analysis.agreement_view import compare
+from analysis.agreement_view import Comparison, compare
 from analysis.bias import BiasReport, feature_differences, measure
 from analysis.convergence import convergence
-from analysis.cost import run_cost
+from analysis.cost import RunCost, run_cost
 from analysis.coverage import coverage
 from analysis.frames import Frames
 from analysis.judge_standing import standing_of
@@ -24,7 +25,7 @@ from analysis.label_sources import labels_of_run
 from analysis.preferences import preferences
 from analysis.quality import Evidence, QualityReport
 from analysis.records import RunRecords
-from analysis.samples import estimate
+from analysis.samples import Verified, estimate
 from analysis.tables import accounting
 from schemas.certificates import read_certificates
 from schemas.config import CostConfig, QualityConfig
@@ -77,33 +78,46 @@ def gather(records: RunRecords, given: Given, constitution: Constitution | None)
     Raises:
         ContractError: A file cannot be read, or is not of this run.
     """
-    frames, config = records.frames, records.config
+    frames = records.frames
     labels, unjoinable = _labels(frames)
-    pairs = read_pairs(given.pairs) if given.pairs else None
     certificates = read_certificates(given.certificate) if given.certificate else None
-    has_labels = labels is not None
-    rate = (config.quality if config else QualityConfig()).verification_rate
     jobs = accounting(frames)
     return Evidence(
         run=shlex.quote(records.run),
         source=f"--results {_shown(given.results)}" if given.results else shlex.quote(records.run),
         pairs=_shown(given.pairs) if given.pairs else None,
-        config=config,
+        config=records.config,
         standing=standing_of(records, certificates),
-        label_jobs=0 if labels is None else labels.filter(pl.col("ai") != "-").height,
         unjoinable=unjoinable,
-        comparison=None if pairs is None or labels is None else compare(pairs, labels),
-        verified=estimate(given.sample, labels, given.pairs)
-        if given.sample and has_labels
-        else None,
-        bias=run_bias(frames, given.pairs) if given.pairs and has_labels else None,
+        **_people(frames, labels, given),
         preferences=preferences(frames),
         coverage=coverage(frames, constitution),
         convergence=convergence(frames, constitution),
-        cost=run_cost(records, config.cost if config else CostConfig(), rate),
+        cost=_cost(records),
         ended=sum(jobs.values()),
         failed=jobs["failed"],
         open_jobs=None if records.progress is None else records.progress.open,
+    )
+
+
+class _People(TypedDict):
+    """The part of the evidence that people's labels give."""
+
+    label_jobs: int
+    comparison: Comparison | None
+    verified: Verified | None
+    bias: BiasReport | None
+
+
+def _people(frames: Frames, labels: pl.DataFrame | None, given: Given) -> _People:
+    if labels is None:
+        return _People(label_jobs=0, comparison=None, verified=None, bias=None)
+    pairs, sample = given.pairs, given.sample
+    return _People(
+        label_jobs=labels.filter(pl.col("ai") != "-").height,
+        comparison=compare(read_pairs(pairs), labels) if pairs else None,
+        verified=estimate(sample, labels, pairs) if sample else None,
+        bias=run_bias(frames, pairs) if pairs else None,
     )
 
 
@@ -128,6 +142,13 @@ def run_bias(frames: Frames, pairs: Path) -> BiasReport | None:
     human = pl.Series("human", [pair.human_preference for pair in found], dtype=pl.String)
     leads = feature_differences([(pair.response_a, pair.response_b) for pair in found])
     return measure(paired.with_columns(human), leads)
+
+
+def _cost(records: RunRecords) -> RunCost:
+    config = records.config
+    if config is None:
+        return run_cost(records, CostConfig(), QualityConfig().verification_rate)
+    return run_cost(records, config.cost, config.quality.verification_rate)
 
 
 def _labels(frames: Frames) -> tuple[pl.DataFrame | None, str | None]:
