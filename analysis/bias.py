@@ -17,7 +17,8 @@ from statsmodels.stats.multitest import multipletests
 
 from analysis.statistics.estimates import LEVEL, Estimate, exact_share
 from analysis.statistics.logistic import Coefficient, fit
-from analysis.text_features import DIMENSIONS, features
+from analysis.text_columns import features_of
+from analysis.text_features import DIMENSIONS
 
 Values = NDArray[np.float64]
 
@@ -68,11 +69,34 @@ class BiasReport:
     dimensions: tuple[DimensionBias, ...]
 
 
+@dataclass(frozen=True, slots=True)
+class _Rows:
+    """Single verdicts, one after the other; arrays ``[verdicts]``.
+
+    Attributes:
+        pair: Row of the pair.
+        position: 1 where A was shown first, -1 where second.
+        outcome: 1 for A, 0.5 for a tie, 0 for B.
+    """
+
+    pair: NDArray[np.int64]
+    position: Values
+    outcome: Values
+
+
 def feature_differences(texts: Sequence[tuple[str, str]]) -> Values:
     """Features of A minus those of B, standardised over the pairs, ``[pairs, dimensions]``."""
-    leads = np.array([np.subtract(features(a), features(b)) for a, b in texts], dtype=np.float64)
+    sides = (pl.Series([pair[at] for pair in texts], dtype=pl.String) for at in (0, 1))
+    first, second = (features_of(side) for side in sides)
+    return standardised(first - second)
+
+
+def standardised(leads: Values) -> Values:
+    """Each column in units of its standard deviation.
+
+    Not centred: a pair without a difference must stay at 0, there being no intercept.
+    """
     spread = leads.std(0)
-    # Not centred: a pair without a difference must stay at 0, there being no intercept.
     return np.asarray(leads / np.where(spread > 0, spread, 1.0))
 
 
@@ -83,22 +107,16 @@ def measure(paired: pl.DataFrame, leads: Values) -> BiasReport:
         paired: Columns human (null without one), v_ab, v_ba (A, tie, B, ``-``), one row a pair.
         leads: As ``feature_differences`` makes them, same rows.
     """
-    human = paired["human"].to_list()
-    verdicts = list(zip(paired["v_ab"].to_list(), paired["v_ba"].to_list(), strict=True))
-    judged = [(row, at, v) for row, both in enumerate(verdicts) for at, v in enumerate(both)]
-    judged = [(row, at, v) for row, at, v in judged if v != "-"]
-    rows = np.array([row for row, _, _ in judged])
-    position = np.array([1.0 - 2 * at for _, at, _ in judged])
-    outcome = np.array([_value(v) for _, _, v in judged])
-    labelled = np.array([row for row, label in enumerate(human) if label is not None], dtype=int)
-    own = fit(np.column_stack([leads[rows], position]), outcome, rows)
-    people, difference = _against_people(leads, rows, position, outcome, labelled, human)
+    rows = _rows(paired)
+    human = value_of(paired["human"])
+    own = fit(np.column_stack([leads[rows.pair], rows.position]), rows.outcome, rows.pair)
+    people, difference = _against_people(leads, rows, human)
     tested = difference or own[:-1]
     flagged, corrected, *_ = multipletests([c.p for c in tested], alpha=1 - LEVEL, method="holm")
     return BiasReport(
         n=paired.height,
-        with_people=len(labelled),
-        position=_position(verdicts),
+        with_people=int((~np.isnan(human)).sum()),
+        position=_position(paired),
         position_term=own[-1],
         dimensions=tuple(
             DimensionBias(
@@ -114,44 +132,48 @@ def measure(paired: pl.DataFrame, leads: Values) -> BiasReport:
     )
 
 
+def value_of(labels: pl.Series) -> Values:
+    """1 for A, 0.5 for a tie, 0 for B; NaN where there is no label."""
+    values = labels.replace_strict({"A": 1.0, "tie": 0.5, "B": 0.0}, default=None)
+    return values.cast(pl.Float64).fill_null(float("nan")).to_numpy()
+
+
+def _rows(paired: pl.DataFrame) -> _Rows:
+    values = np.concatenate([value_of(paired["v_ab"]), value_of(paired["v_ba"])])
+    n = paired.height
+    pair = np.concatenate([np.arange(n), np.arange(n)])
+    position = np.repeat([1.0, -1.0], n)
+    read = ~np.isnan(values)
+    return _Rows(pair[read], position[read], values[read])
+
+
 def _against_people(
-    leads: Values,
-    rows: NDArray[np.int64],
-    position: Values,
-    outcome: Values,
-    labelled: NDArray[np.int64],
-    human: list[str | None],
+    leads: Values, rows: _Rows, human: Values
 ) -> tuple[list[Coefficient] | None, list[Coefficient] | None]:
     """People's coefficients and the judge's differences, in one fit over the same pairs."""
+    labelled = np.flatnonzero(~np.isnan(human))
     if not len(labelled):
         return None, None
-    known = np.isin(rows, labelled)
-    theirs = leads[labelled]
-    mine = leads[rows[known]]
-    terms = np.vstack(
-        [
-            np.column_stack([theirs, np.zeros((len(theirs), theirs.shape[1] + 1))]),
-            np.column_stack([mine, mine, position[known]]),
-        ]
-    )
-    said = np.array([_value(human[row]) for row in labelled])
-    outcomes = np.concatenate([said, outcome[known]])
-    found = fit(terms, outcomes, np.concatenate([labelled, rows[known]]))
-    count = theirs.shape[1]
+    known = ~np.isnan(human[rows.pair])
+    pairs, count = rows.pair[known], leads.shape[1]
+    terms = np.zeros((len(labelled) + len(pairs), 2 * count + 1))
+    terms[: len(labelled), :count] = leads[labelled]
+    for start in (0, count):
+        terms[len(labelled) :, start : start + count] = leads[pairs]
+    terms[len(labelled) :, -1] = rows.position[known]
+    outcomes = np.concatenate([human[labelled], rows.outcome[known]])
+    found = fit(terms, outcomes, np.concatenate([labelled, pairs]))
     return found[:count], found[count : 2 * count]
 
 
-def _value(label: str | None) -> float:
-    return {"A": 1.0, "B": 0.0}.get(label or "", 0.5)
-
-
-def _position(verdicts: list[tuple[str, str]]) -> PositionBias:
-    decided = [(v, "AB"[at]) for both in verdicts for at, v in enumerate(both) if v in ("A", "B")]
-    readable = [both for both in verdicts if "-" not in both]
-    flips = [both for both in readable if both[0] != both[1]]
-    strict = [both for both in flips if "tie" not in both]
+def _position(paired: pl.DataFrame) -> PositionBias:
+    first, second = paired["v_ab"], paired["v_ba"]
+    decided = first.is_in(["A", "B"]).sum() + second.is_in(["A", "B"]).sum()
+    readable = paired.filter((first != "-") & (second != "-"))
+    flips = readable.filter(readable["v_ab"] != readable["v_ba"])
+    strict = flips.filter((flips["v_ab"] != "tie") & (flips["v_ba"] != "tie"))
     return PositionBias(
-        exact_share(sum(v == first for v, first in decided), len(decided)),
-        exact_share(len(flips), len(readable)),
-        exact_share(sum(both == ("A", "B") for both in strict), len(strict)),
+        exact_share(int((first == "A").sum() + (second == "B").sum()), int(decided)),
+        exact_share(flips.height, readable.height),
+        exact_share(int((strict["v_ab"] == "A").sum()), strict.height),
     )

@@ -1,40 +1,14 @@
-"""A judge's biases from files, and as a terminal shows them."""
+"""A judge's biases as a terminal shows them."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from pathlib import Path
-
-import polars as pl
 from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from analysis.bias import BiasReport, feature_differences, measure
+from analysis.bias import BiasReport
 from analysis.certificate_view import shown_as
-from analysis.judged import verdict_table
-from analysis.label_sources import one_judge
 from analysis.statistics.logistic import Coefficient
-from schemas.errors import ContractError
-from schemas.judged_pairs import HumanPair, lines_of
-
-
-def measured(pairs: Path, ai: Sequence[Path], judge: str | None) -> BiasReport:
-    """The biases of one judge on the pairs that it judged.
-
-    Raises:
-        ContractError: A line is none of its kind, several judges and none named, or no pair of
-            the file was judged.
-    """
-    table = verdict_table(one_judge(ai, judge))
-    texts = {pair.id: pair for _, pair in lines_of(pairs, HumanPair)}
-    known = table.filter(pl.col("pair_id").is_in(texts))
-    if known.is_empty():
-        raise ContractError(f"{pairs}: holds none of the judged pairs")
-    found = [texts[name] for name in known["pair_id"]]
-    human = pl.Series("human", [pair.human_preference for pair in found], dtype=pl.String)
-    leads = feature_differences([(pair.response_a, pair.response_b) for pair in found])
-    return measure(known.with_columns(human), leads)
 
 
 def print_report(report: BiasReport) -> None:

@@ -14,7 +14,7 @@ import jinja2  # noqa: F401 - without the analysis extra these commands do not e
 import polars  # noqa: F401
 import sqlalchemy  # noqa: F401
 
-from analysis import judgement_commands
+from analysis import bias_commands, judgement_commands
 from analysis.ledger import ledger, reading
 from schemas.errors import ConfigError
 
@@ -170,4 +170,11 @@ def _file_page(path: Path, jobs: tuple[str, ...]) -> str:
     return render_report(load_results(path), FileHistories(path), jobs=jobs)
 
 
-commands: list[click.Command] = [watch, results, export, report, *judgement_commands.commands]
+commands: list[click.Command] = [
+    watch,
+    results,
+    export,
+    report,
+    *judgement_commands.commands,
+    *bias_commands.commands,
+]

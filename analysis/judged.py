@@ -6,15 +6,16 @@ words, null where it cannot be read.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import polars as pl
 
 from schemas.errors import ContractError
-from schemas.judged_pairs import HumanPair, JudgedPair, lines_of
+from schemas.judged_pairs import HumanPair, JudgedPair, Line, lines_of
 
 PAIRS: dict[str, Any] = {
     "pair_id": pl.String,
@@ -36,6 +37,10 @@ VERDICTS: dict[str, Any] = {
     "seconds": pl.Float64,
     "cost_usd": pl.Float64,
 }
+_VERDICT_FIELDS = [name for name in VERDICTS if name not in ("judge", "is_soft")]
+TEXTS = ["response_a", "response_b"]
+#: Lines that are held as objects at a time; the rest are columns.
+BATCH = 20_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,16 +66,51 @@ def read_pairs(path: Path) -> pl.DataFrame:
     Raises:
         ContractError: Names the file and the line: no pair, or an id seen before.
     """
-    seen: dict[str, int] = {}
-    rows = []
-    for number, pair in lines_of(path, HumanPair):
-        if first := seen.get(pair.id):
-            raise ContractError(f"{path}:{number}: pair {pair.id!r} stands at line {first} already")
-        seen[pair.id] = number
-        rows.append(_pair_row(pair))
-    if not rows:
+    chars = [pl.col(f"response_{side}").str.len_chars().alias(f"chars_{side}") for side in "ab"]
+    parts = [each.with_columns(chars).drop(TEXTS) for each in pair_frames(path)]
+    return whole(path, parts).select(list(PAIRS)).cast(PAIRS)  # type: ignore[arg-type]
+
+
+def pair_frames(path: Path) -> Iterator[pl.DataFrame]:
+    """Pairs with their texts and the line that each stands on, so many at a time.
+
+    Columns: line, pair_id, prompt, response_a, response_b, human, annotators.
+
+    Raises:
+        ContractError: Names the file and the line that holds no pair.
+    """
+    for lines in _batches(lines_of(path, HumanPair)):
+        pairs = [pair for _, pair in lines]
+        yield pl.DataFrame(
+            {
+                "line": [number for number, _ in lines],
+                "pair_id": [pair.id for pair in pairs],
+                "prompt": [pair.prompt for pair in pairs],
+                "response_a": [pair.response_a for pair in pairs],
+                "response_b": [pair.response_b for pair in pairs],
+                "human": [pair.human_preference for pair in pairs],
+                "annotators": [pair.meta.annotators for pair in pairs],
+            },
+            schema_overrides={"human": pl.String, "annotators": pl.List(pl.String)},
+        )
+
+
+def whole(path: Path, parts: Sequence[pl.DataFrame]) -> pl.DataFrame:
+    """Parts of a file of pairs as one frame, without the numbers of the lines.
+
+    Raises:
+        ContractError: There is no pair, or an id stands twice: names both lines.
+    """
+    if not parts:
         raise ContractError(f"{path}: holds no pair")
-    return pl.DataFrame(rows, schema=PAIRS)
+    pairs = pl.concat(parts)
+    if found := _repeated(pairs, ["pair_id"]):
+        first, again = found
+        raise ContractError(
+            f"{path}:{again['line']}: pair {again['pair_id']!r} stands at line {first['line']} "
+            "already"
+        )
+    return pairs.drop("line")
 
 
 def read_verdicts(paths: Iterable[Path]) -> pl.DataFrame:
@@ -79,33 +119,60 @@ def read_verdicts(paths: Iterable[Path]) -> pl.DataFrame:
     Raises:
         ContractError: Names the file and the line: no verdict, or one given before.
     """
-    seen: dict[tuple[str, str, str], str] = {}
-    rows = []
-    for path in paths:
-        for number, said in lines_of(path, JudgedPair):
-            key = (said.name, said.pair_id, said.order)
-            if first := seen.get(key):
-                raise ContractError(
-                    f"{path}:{number}: {said.name} judged pair {said.pair_id!r} in order "
-                    f"{said.order} at {first} already; tests of repetition take a second file"
-                )
-            seen[key] = f"{path}:{number}"
-            rows.append(_verdict_row(said))
-    if not rows:
+    parts = [each for path in paths for each in _verdict_frames(path)]
+    if not parts:
         raise ContractError("the files of verdicts hold none")
-    return pl.DataFrame(rows, schema=VERDICTS)
+    verdicts = pl.concat(parts)
+    if found := _repeated(verdicts, ["judge", "pair_id", "order"]):
+        first, again = found
+        raise ContractError(
+            f"{again['path']}:{again['line']}: {again['judge']} judged pair {again['pair_id']!r} "
+            f"in order {again['order']} at {first['path']}:{first['line']} already; tests of "
+            "repetition take a second file"
+        )
+    return verdicts.select(list(VERDICTS))
+
+
+def _verdict_frames(path: Path) -> Iterator[pl.DataFrame]:
+    for lines in _batches(lines_of(path, JudgedPair)):
+        said = [each for _, each in lines]
+        columns = {name: [getattr(each, name) for each in said] for name in _VERDICT_FIELDS}
+        known = {"judge": [x.name for x in said], "is_soft": [x.p_first is not None for x in said]}
+        yield pl.DataFrame(columns | known, schema=VERDICTS).with_columns(
+            path=pl.lit(str(path)),
+            line=pl.Series([number for number, _ in lines], dtype=pl.Int64),
+        )
+
+
+def _batches(lines: Iterator[tuple[int, Line]]) -> Iterator[list[tuple[int, Line]]]:
+    while batch := list(islice(lines, BATCH)):
+        yield batch
+
+
+def _repeated(rows: pl.DataFrame, key: list[str]) -> tuple[dict[str, Any], dict[str, Any]] | None:
+    """The first row whose key stood before, and the one where it did; None without any."""
+    again = rows.filter(~pl.struct(key).is_first_distinct()).head(1)
+    if again.is_empty():
+        return None
+    row = again.row(0, named=True)
+    first = rows.filter(*(pl.col(name) == row[name] for name in key))
+    return first.row(0, named=True), row
 
 
 def join(pairs: pl.DataFrame, verdicts: pl.DataFrame) -> Joined:
     """Keep what both sides know, by id, and say what only one knows."""
-    known, judged = set(pairs["pair_id"]), set(verdicts["pair_id"])
-    both = known & judged
     return Joined(
-        pairs=pairs.filter(pl.col("pair_id").is_in(both)),
-        verdicts=verdicts.filter(pl.col("pair_id").is_in(both)),
-        only_human=tuple(sorted(known - judged)),
-        only_judged=tuple(sorted(judged - known)),
+        pairs=pairs.join(verdicts, on="pair_id", how="semi", maintain_order="left"),
+        verdicts=verdicts.join(pairs, on="pair_id", how="semi", maintain_order="left"),
+        only_human=only_first(pairs, verdicts),
+        only_judged=only_first(verdicts, pairs),
     )
+
+
+def only_first(first: pl.DataFrame, second: pl.DataFrame) -> tuple[str, ...]:
+    """Ids that the first frame has and the second has not, sorted."""
+    missing = first.select("pair_id").join(second, on="pair_id", how="anti")
+    return tuple(missing["pair_id"].unique().sort())
 
 
 def verdict_table(verdicts: pl.DataFrame) -> pl.DataFrame:
@@ -144,19 +211,3 @@ def verdict_of(p_a: pl.Expr) -> pl.Expr:
         .then(pl.lit("B"))
         .otherwise(pl.lit("tie"))
     )
-
-
-def _pair_row(pair: HumanPair) -> dict[str, Any]:
-    return {
-        "pair_id": pair.id,
-        "prompt": pair.prompt,
-        "human": pair.human_preference,
-        "chars_a": len(pair.response_a),
-        "chars_b": len(pair.response_b),
-        "annotators": list(pair.meta.annotators),
-    }
-
-
-def _verdict_row(said: JudgedPair) -> dict[str, Any]:
-    own = {name: getattr(said, name) for name in VERDICTS if hasattr(said, name)}
-    return own | {"judge": said.name, "is_soft": said.p_first is not None}

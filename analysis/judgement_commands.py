@@ -1,4 +1,4 @@
-"""Commands that say how good labels are: ``certify``, ``agreement``, ``bias``,
+"""Commands that say how good labels are: ``certify``, ``agreement``,
 ``verify``.
 
 Arguments and messages only; the numbers come from the other modules. A judge is asked by the
@@ -130,7 +130,7 @@ def _write(
     if json_out:
         made = [certificate_view.as_json(each) for each in certificates]
         content = made[0] if len(made) == 1 else {"certificates": made}
-        _write_json(json_out, content)
+        write_json(json_out, content)
     if html_out:
         title = certificates[0].judge if len(certificates) == 1 else "Judges"
         with output_file(html_out) as writer:
@@ -198,28 +198,9 @@ def agreement(
     from analysis.judged import read_pairs
 
     found = compare(read_pairs(pairs), _labels(run, ai, judge, mode, tie_margin))
-    _write_json(json_out, found.as_json())
+    write_json(json_out, found.as_json())
     if str(json_out) != "-":
         print_comparison(found, listed)
-
-
-@click.command()
-@click.option("--ai", multiple=True, required=True, type=_FILE, help="Verdicts in both orders.")
-@click.option("--judge", help="Whose verdicts, where the files are of several judges.")
-@PAIRS
-@click.option("--json", "json_out", type=_FILE, help="Write the numbers here; - for stdout.")
-def bias(ai: tuple[Path, ...], judge: str | None, pairs: Path, json_out: Path | None) -> None:
-    """What moves a judge besides what people value: position, length and style.
-
-    Where pairs have human labels, a bias is the judge's coefficient minus people's on the same
-    pairs, Holm-corrected; without them it is the judge's own preference, and said to be one.
-    """
-    from analysis.bias_view import measured, print_report
-
-    found = measured(pairs, ai, judge)
-    _write_json(json_out, asdict(found))
-    if str(json_out) != "-":
-        print_report(found)
 
 
 @click.group()
@@ -282,13 +263,14 @@ def verify_estimate(
 
     labels = _labels(run, ai, judge, mode, tie_margin) if run or ai else None
     found = samples.estimate(sample, labels, people)
-    _write_json(json_out, asdict(found))
+    write_json(json_out, asdict(found))
     if str(json_out) != "-":
         for line in samples.told(found):
             click.echo(line)
 
 
-def _write_json(out: Path | None, content: Any) -> None:
+def write_json(out: Path | None, content: Any) -> None:
+    """Write an object as JSON where a file is named."""
     from analysis.output_file import output_file
 
     if out:
@@ -296,4 +278,4 @@ def _write_json(out: Path | None, content: Any) -> None:
             writer.write(json.dumps(content, indent=2) + "\n")
 
 
-commands: list[click.Command] = [certify, agreement, bias, verify]
+commands: list[click.Command] = [certify, agreement, verify]

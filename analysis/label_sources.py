@@ -50,7 +50,7 @@ def one_judge(paths: Sequence[Path], judge: str | None) -> pl.DataFrame:
         ContractError: A line is no verdict, several judges and none named, or none of that name.
     """
     verdicts = read_verdicts(paths)
-    judges = sorted(set(verdicts["judge"]))
+    judges = list(verdicts["judge"].unique().sort())
     if judge is None and len(judges) > 1:
         raise ContractError(f"the verdicts are of several judges: name one of {', '.join(judges)}")
     chosen = verdicts.filter(pl.col("judge") == (judge or judges[0]))

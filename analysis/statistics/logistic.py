@@ -16,6 +16,8 @@ Values = NDArray[np.float64]
 #: Standard deviation of the prior on each coefficient of a standardised term.
 #: Source: Gelman et al. 2008, Ann. Appl. Stat. 2, whose scale for such terms is 2.5.
 PRIOR_SD = 2.5
+#: Rows that are worked on at a time, so that memory does not grow with all of them.
+_CHUNK = 100_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +30,12 @@ class Coefficient:
     p: float
 
 
-def fit(terms: Values, outcomes: Values, clusters: NDArray[np.int64]) -> list[Coefficient]:
+def fit(
+    terms: Values,
+    outcomes: Values,
+    clusters: NDArray[np.int64],
+    weights: Values | None = None,
+) -> list[Coefficient]:
     """One coefficient a term; there is no intercept.
 
     A weak normal prior keeps a labeller that follows one term without fail from running off to
@@ -38,24 +45,46 @@ def fit(terms: Values, outcomes: Values, clusters: NDArray[np.int64]) -> list[Co
         terms: Standardised, ``[rows, terms]``.
         outcomes: In [0, 1], ``[rows]``.
         clusters: Rows of one pair share a number, ``[rows]``, from 0.
+        weights: Of the rows, on average 1; all alike where None.
     """
+    given = np.ones(len(outcomes)) if weights is None else weights
     precision = np.eye(terms.shape[1]) / PRIOR_SD**2
-    beta = np.zeros(terms.shape[1])
-    for _ in range(100):
-        said = expit(terms @ beta)
-        hessian = (terms * (said * (1 - said))[:, None]).T @ terms + precision
-        step = np.linalg.solve(hessian, terms.T @ (outcomes - said) - precision @ beta)
-        beta = beta + step
-        if np.abs(step).max() < 1e-10:
-            break
-    said = expit(terms @ beta)
-    hessian = (terms * (said * (1 - said))[:, None]).T @ terms + precision
-    scores = np.zeros((int(clusters.max()) + 1, terms.shape[1]))
-    np.add.at(scores, clusters, terms * (outcomes - said)[:, None])
-    bread = np.linalg.inv(hessian)
+    beta = coefficients(terms, outcomes, given)
+    hessian, _ = _curvature(terms, outcomes, given, beta)
+    residuals = given * (outcomes - expit(terms @ beta))
+    # One column at a time: a product of all would need the terms' memory once more.
+    scores = np.column_stack([np.bincount(clusters, column * residuals) for column in terms.T])
+    bread = np.linalg.inv(hessian + precision)
     # Under separation residuals vanish and the sandwich with them; the prior's own does not.
     covariance = bread @ (scores.T @ scores + precision) @ bread
     return [_coefficient(b, s) for b, s in zip(beta, np.sqrt(np.diag(covariance)), strict=True)]
+
+
+def coefficients(terms: Values, outcomes: Values, weights: Values) -> Values:
+    """The values alone, ``[terms]``; arguments as in ``fit``."""
+    precision = np.eye(terms.shape[1]) / PRIOR_SD**2
+    beta = np.zeros(terms.shape[1])
+    for _ in range(100):
+        hessian, gradient = _curvature(terms, outcomes, weights, beta)
+        step = np.linalg.solve(hessian + precision, gradient - precision @ beta)
+        beta = beta + step
+        if np.abs(step).max() < 1e-10:
+            break
+    return beta
+
+
+def _curvature(
+    terms: Values, outcomes: Values, weights: Values, beta: Values
+) -> tuple[Values, Values]:
+    """Negative second derivative and gradient of the log-likelihood, without the prior."""
+    hessian, gradient = np.zeros((len(beta), len(beta))), np.zeros(len(beta))
+    for start in range(0, len(outcomes), _CHUNK):
+        rows = slice(start, start + _CHUNK)
+        said = expit(terms[rows] @ beta)
+        spread = weights[rows] * said * (1 - said)
+        hessian += (terms[rows] * spread[:, None]).T @ terms[rows]
+        gradient += terms[rows].T @ (weights[rows] * (outcomes[rows] - said))
+    return hessian, gradient
 
 
 def _coefficient(value: float, error: float) -> Coefficient:

@@ -11,7 +11,7 @@ import pytest
 from click.testing import CliRunner
 
 from analysis.bias import feature_differences, measure
-from analysis.judgement_commands import bias
+from analysis.bias_commands import bias
 from analysis.statistics.logistic import fit
 from analysis.text_features import DIMENSIONS, features
 
