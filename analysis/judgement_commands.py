@@ -177,6 +177,8 @@ def _label_options(command: Callable[..., None]) -> Callable[..., None]:
 @click.command()
 @_label_options
 @PAIRS
+@click.option("--against", multiple=True, type=_FILE, help="Verdicts of another labeller.")
+@click.option("--against-judge", help="Whose of these, where they are of several judges.")
 @click.option("--list", "listed", type=click.IntRange(0), default=10, show_default=True)
 @click.option("--json", "json_out", type=_FILE, help="Write the numbers here; - for stdout.")
 def agreement(
@@ -186,18 +188,24 @@ def agreement(
     mode: Mode,
     tie_margin: float,
     pairs: Path,
+    against: tuple[Path, ...],
+    against_judge: str | None,
     listed: int,
     json_out: Path | None,
 ) -> None:
     """Compare AI labels with people's, joined by id: of the label jobs of RUN, or of --ai files.
 
     Prints agreement with and without ties, chance-corrected, what people reach among themselves,
-    and the disagreements with what the data say about each.
+    and the disagreements with what the data say about each. With --against it says whether
+    another labeller is right more often on the same pairs (McNemar's test).
     """
     from analysis.agreement_view import compare, print_comparison
     from analysis.judged import read_pairs
+    from analysis.label_sources import labels_of_files
 
-    found = compare(read_pairs(pairs), _labels(run, ai, judge, mode, tie_margin))
+    labels = _labels(run, ai, judge, mode, tie_margin)
+    other = labels_of_files(against, against_judge, mode, tie_margin) if against else None
+    found = compare(read_pairs(pairs), labels, other)
     write_json(json_out, found.as_json())
     if str(json_out) != "-":
         print_comparison(found, listed)
