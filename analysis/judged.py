@@ -9,13 +9,14 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
+from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
 import polars as pl
 
 from schemas.errors import ContractError
-from schemas.judged_pairs import HumanPair, JudgedPair, Line, lines_of
+from schemas.judged_pairs import HumanPair, JudgedPair, lines_of
 
 PAIRS: dict[str, Any] = {
     "pair_id": pl.String,
@@ -37,9 +38,9 @@ VERDICTS: dict[str, Any] = {
     "seconds": pl.Float64,
     "cost_usd": pl.Float64,
 }
-_VERDICT_FIELDS = [name for name in VERDICTS if name not in ("judge", "is_soft")]
+_FIELD_OF = {"judge": "name", "is_soft": "is_probability"}
 TEXTS = ["response_a", "response_b"]
-#: Lines that are held as objects at a time; the rest are columns.
+#: Lines that are held at a time before they become columns.
 BATCH = 20_000
 
 
@@ -79,20 +80,20 @@ def pair_frames(path: Path) -> Iterator[pl.DataFrame]:
     Raises:
         ContractError: Names the file and the line that holds no pair.
     """
-    for lines in _batches(lines_of(path, HumanPair)):
-        pairs = [pair for _, pair in lines]
+    names = ["line", "pair_id", "prompt", "response_a", "response_b", "human", "annotators"]
+    votes = pl.col("annotators").str.split(" ")
+    nobody = pl.lit([], dtype=pl.List(pl.String))
+    for columns in _batches(_pair_rows(path)):
         yield pl.DataFrame(
-            {
-                "line": [number for number, _ in lines],
-                "pair_id": [pair.id for pair in pairs],
-                "prompt": [pair.prompt for pair in pairs],
-                "response_a": [pair.response_a for pair in pairs],
-                "response_b": [pair.response_b for pair in pairs],
-                "human": [pair.human_preference for pair in pairs],
-                "annotators": [pair.meta.annotators for pair in pairs],
-            },
-            schema_overrides={"human": pl.String, "annotators": pl.List(pl.String)},
-        )
+            dict(zip(names, columns, strict=True)), schema_overrides={"human": pl.String}
+        ).with_columns(annotators=pl.when(pl.col("annotators") == "").then(nobody).otherwise(votes))
+
+
+def _pair_rows(path: Path) -> Iterator[tuple[Any, ...]]:
+    for line, pair in lines_of(path, HumanPair):
+        votes = " ".join(pair.meta.annotators)
+        texts = (pair.prompt, pair.response_a, pair.response_b)
+        yield (line, pair.id, *texts, pair.human_preference, votes)
 
 
 def whole(path: Path, parts: Sequence[pl.DataFrame]) -> pl.DataFrame:
@@ -134,19 +135,22 @@ def read_verdicts(paths: Iterable[Path]) -> pl.DataFrame:
 
 
 def _verdict_frames(path: Path) -> Iterator[pl.DataFrame]:
-    for lines in _batches(lines_of(path, JudgedPair)):
-        said = [each for _, each in lines]
-        columns = {name: [getattr(each, name) for each in said] for name in _VERDICT_FIELDS}
-        known = {"judge": [x.name for x in said], "is_soft": [x.p_first is not None for x in said]}
-        yield pl.DataFrame(columns | known, schema=VERDICTS).with_columns(
-            path=pl.lit(str(path)),
-            line=pl.Series([number for number, _ in lines], dtype=pl.Int64),
-        )
+    schema = {"line": pl.Int64, **VERDICTS}
+    for columns in _batches(_verdict_rows(path)):
+        made = dict(zip(schema, columns, strict=True))
+        yield pl.DataFrame(made, schema=schema).with_columns(path=pl.lit(str(path)))
 
 
-def _batches(lines: Iterator[tuple[int, Line]]) -> Iterator[list[tuple[int, Line]]]:
-    while batch := list(islice(lines, BATCH)):
-        yield batch
+def _verdict_rows(path: Path) -> Iterator[tuple[Any, ...]]:
+    known = attrgetter(*(_FIELD_OF.get(name, name) for name in VERDICTS))
+    for line, said in lines_of(path, JudgedPair):
+        yield (line, *known(said))
+
+
+def _batches(rows: Iterator[tuple[Any, ...]]) -> Iterator[Iterator[tuple[Any, ...]]]:
+    """The columns of so many rows at a time."""
+    while batch := list(islice(rows, BATCH)):
+        yield zip(*batch, strict=True)
 
 
 def _repeated(rows: pl.DataFrame, key: list[str]) -> tuple[dict[str, Any], dict[str, Any]] | None:

@@ -82,6 +82,11 @@ class JudgedPair(_Line):
         return f"{self.judge} {self.strategy}".strip()
 
     @property
+    def is_probability(self) -> bool:
+        """Whether the judge gave a probability, and not words alone."""
+        return self.p_first is not None
+
+    @property
     def p_a(self) -> float | None:
         """Probability that A is better; None where nothing readable was said."""
         said = self.p_first
