@@ -13,9 +13,9 @@ from dataclasses import dataclass
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
-from statsmodels.stats.multitest import multipletests
 
 from analysis.statistics.estimates import LEVEL, Estimate, exact_share
+from analysis.statistics.holm import holm
 from analysis.statistics.logistic import Coefficient, fit
 from analysis.text_columns import features_of
 from analysis.text_features import DIMENSIONS
@@ -112,7 +112,7 @@ def measure(paired: pl.DataFrame, leads: Values) -> BiasReport:
     own = fit(np.column_stack([leads[rows.pair], rows.position]), rows.outcome, rows.pair)
     people, difference = _against_people(leads, rows, human)
     tested = difference or own[:-1]
-    flagged, corrected, *_ = multipletests([c.p for c in tested], alpha=1 - LEVEL, method="holm")
+    corrected = holm([each.p for each in tested])
     return BiasReport(
         n=paired.height,
         with_people=int((~np.isnan(human)).sum()),
@@ -124,8 +124,8 @@ def measure(paired: pl.DataFrame, leads: Values) -> BiasReport:
                 own[at],
                 people[at] if people else None,
                 difference[at] if difference else None,
-                float(corrected[at]),
-                bool(flagged[at]),
+                corrected[at],
+                corrected[at] < 1 - LEVEL,
             )
             for at, name in enumerate(DIMENSIONS)
         ),
@@ -168,12 +168,16 @@ def _against_people(
 
 def _position(paired: pl.DataFrame) -> PositionBias:
     first, second = paired["v_ab"], paired["v_ba"]
-    decided = first.is_in(["A", "B"]).sum() + second.is_in(["A", "B"]).sum()
+    decided = _count(first.is_in(["A", "B"])) + _count(second.is_in(["A", "B"]))
     readable = paired.filter((first != "-") & (second != "-"))
     flips = readable.filter(readable["v_ab"] != readable["v_ba"])
     strict = flips.filter((flips["v_ab"] != "tie") & (flips["v_ba"] != "tie"))
     return PositionBias(
-        exact_share(int((first == "A").sum() + (second == "B").sum()), int(decided)),
+        exact_share(_count(first == "A") + _count(second == "B"), decided),
         exact_share(flips.height, readable.height),
-        exact_share(int((strict["v_ab"] == "A").sum()), strict.height),
+        exact_share(_count(strict["v_ab"] == "A"), strict.height),
     )
+
+
+def _count(flags: pl.Series) -> int:
+    return int(flags.sum())

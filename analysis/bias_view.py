@@ -19,14 +19,16 @@ def print_report(report: BiasReport) -> None:
         box=box.SIMPLE_HEAD,
         title=f"{word.capitalize()} on {report.n} pairs, log-odds for one standard deviation",
         title_justify="left",
+        collapse_padding=True,
+        pad_edge=False,
     )
     for heading in ("dimension", "judge", "people", "judge - people", "p (Holm)", ""):
         table.add_column(heading, justify="left" if heading == "dimension" else "right")
     for each in report.dimensions:
         mark = word if each.is_flagged else ""
-        cells = (_shown(each.judge), _shown(each.people), _shown(each.difference))
+        cells = (shown_term(each.judge), shown_term(each.people), shown_term(each.difference))
         table.add_row(each.name, *cells, f"{each.p_holm:.3f}", mark)
-    table.add_row("position", _shown(report.position_term), "", "", "", "")
+    table.add_row("position", shown_term(report.position_term), "", "", "", "")
     console.print(table)
     position = report.position
     for name, estimate in (
@@ -39,5 +41,6 @@ def print_report(report: BiasReport) -> None:
         console.print("No human labels: whether people share these preferences is not known.")
 
 
-def _shown(term: Coefficient | None) -> str:
+def shown_term(term: Coefficient | None) -> str:
+    """``+0.57 [+0.31 to +0.83]``; a dash where there is none."""
     return "-" if term is None else f"{term.value:+.2f} [{term.low:+.2f} to {term.high:+.2f}]"

@@ -19,9 +19,7 @@ from analysis.text_features import DIMENSIONS, features
 Values = NDArray[np.float64]
 
 #: A character that only one engine calls a letter, digit, white space or the other case of one.
-_ODD = (
-    r"[\w~~[\p{L}\p{N}_]]|[\p{Nl}\p{No}\x1c-\x1f\u{130}\u{131}\u{17f}\u{212a}]|\P{age=14.0}"
-)
+_ODD = r"[\w~~[\p{L}\p{N}_]]|[\p{Nl}\p{No}\x1c-\x1f\u{130}\u{131}\u{17f}\u{212a}]|\P{age=14.0}"
 _LETTER_BEYOND_ASCII = r"[\w&&[^\x00-\x7f]]"
 _APOSTROPHE = r"['\u{2019}]"
 _SENTENCE_END = r"[.!?\u{2026}]+\s"

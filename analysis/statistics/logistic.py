@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -47,6 +48,17 @@ def fit(
         clusters: Rows of one pair share a number, ``[rows]``, from 0.
         weights: Of the rows, on average 1; all alike where None.
     """
+    beta, covariance = with_covariance(terms, outcomes, clusters, weights)
+    return [contrast(beta, covariance, one) for one in np.eye(len(beta))]
+
+
+def with_covariance(
+    terms: Values,
+    outcomes: Values,
+    clusters: NDArray[np.int64],
+    weights: Values | None = None,
+) -> tuple[Values, Values]:
+    """Coefficients ``[terms]`` and their covariance ``[terms, terms]``; arguments as in ``fit``."""
     given = np.ones(len(outcomes)) if weights is None else weights
     precision = np.eye(terms.shape[1]) / PRIOR_SD**2
     beta = coefficients(terms, outcomes, given)
@@ -56,8 +68,13 @@ def fit(
     scores = np.column_stack([np.bincount(clusters, column * residuals) for column in terms.T])
     bread = np.linalg.inv(hessian + precision)
     # Under separation residuals vanish and the sandwich with them; the prior's own does not.
-    covariance = bread @ (scores.T @ scores + precision) @ bread
-    return [_coefficient(b, s) for b, s in zip(beta, np.sqrt(np.diag(covariance)), strict=True)]
+    return beta, bread @ (scores.T @ scores + precision) @ bread
+
+
+def contrast(beta: Values, covariance: Values, weights: Values) -> Coefficient:
+    """A weighted sum of coefficients, e.g. of two their difference; ``weights`` ``[terms]``."""
+    error = math.sqrt(float(weights @ covariance @ weights))
+    return _coefficient(float(weights @ beta), error)
 
 
 def coefficients(terms: Values, outcomes: Values, weights: Values) -> Values:

@@ -19,11 +19,11 @@ import numpy as np
 
 from schemas.cli import main
 
-WORDS = (
+TEXT = (
     "the a result may vary but it is clearly useful and I think you could do this because of that "
-    "never always perhaps people often ask how to write better answers in fact don't it's caf\u00e9 "
-    "we must look at evidence before we say what is true or false okay stuff yeah indeed"
-).split()
+    "never always perhaps people often ask how to write better answers in fact don't it's "
+    "caf\u00e9 we must look at evidence before we say what is true or false okay stuff yeah indeed"
+)
 #: Pieces that texts are put together from, so that making them takes no longer than reading them.
 PIECES = 4000
 COMMANDS = ("agreement", "bias", "coverage")
@@ -34,7 +34,7 @@ def pieces(generator: np.random.Generator) -> list[tuple[str, int]]:
     made = []
     for _ in range(PIECES):
         count = int(generator.integers(15, 51))
-        text = " ".join(generator.choice(WORDS, count))
+        text = " ".join(generator.choice(TEXT.split(), count))
         mark = "\n- one\n- **two**" if generator.uniform() < 0.1 else ""
         made.append((f"{text}.{mark}", count))
     return made
@@ -63,7 +63,9 @@ def batch(
     noise = generator.normal(size=(rows, 2))
     p_a = _expit(0.6 * (votes.sum(1) - 1.5)[:, None] + 0.6 * lead[:, None] + noise)
     for row in range(rows):
-        yield _lines(f"pair-{start + row}", [known[at][0] for at in chosen[row]], votes[row], p_a[row])
+        yield _lines(
+            f"pair-{start + row}", [known[at][0] for at in chosen[row]], votes[row], p_a[row]
+        )
 
 
 def _expit(x: np.ndarray) -> np.ndarray:

@@ -6,7 +6,6 @@ import polars as pl
 import pytest
 
 from analysis.agreement import agree, alpha, consensus, disagreements
-
 from analysis.same_pairs import paired_difference, same_pairs
 
 

@@ -9,10 +9,14 @@ import numpy as np
 import polars as pl
 import pytest
 from click.testing import CliRunner
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from analysis.bias import feature_differences, measure
 from analysis.bias_commands import bias
+from analysis.statistics.holm import holm
 from analysis.statistics.logistic import fit
+from analysis.text_columns import features_of
 from analysis.text_features import DIMENSIONS, features
 
 N = 300
@@ -106,6 +110,33 @@ def test_the_fit_equals_an_unpenalised_one_where_there_is_much_to_see() -> None:
     )
     assert [c.value for c in ours] == pytest.approx(theirs.params, abs=2e-3)
     assert [(c.high - c.low) / 3.92 for c in ours] == pytest.approx(theirs.bse, rel=0.02)
+
+
+@given(st.lists(st.floats(0, 1), min_size=1, max_size=8))
+@settings(max_examples=10)
+def test_holm_equals_the_librarys(p_values: list[float]) -> None:
+    from statsmodels.stats.multitest import multipletests
+
+    theirs = multipletests(p_values, method="holm")[1]
+    assert holm(p_values) == pytest.approx(list(theirs))
+
+
+LINES = "\n1. y|\n```|\n# h|\n\n|\n|  |\n- **point**|**b**|`c`|- x"
+WORDS = "may|I think|in fact|always|don't|it\u2019s|rock'n'roll|'kinda'|e.g.|MAYBE|_a_|9,5"
+ODD = "caf\u00e9|m\u0130ght|\u24b6|x\u00b2|n\u0303|\x1c|\u2028|\u4e2d\u6587|\u2026|\u017fure"
+PIECES = [*f"{LINES}|{WORDS}|{ODD}".split("|"), "\n|a|b|"]
+
+
+@given(st.lists(st.one_of(st.sampled_from(PIECES), st.text(max_size=5)), max_size=25))
+@settings(max_examples=100, deadline=None)
+def test_columns_of_features_equal_the_plain_ones(pieces: list[str]) -> None:
+    texts = [
+        "".join(pieces),
+        " ".join(pieces),
+        "plain words. " + " ".join(f"{LINES}|{WORDS}".split("|")),
+    ]
+    found = features_of(pl.Series(texts))
+    assert found == pytest.approx(np.array([features(text) for text in texts]))
 
 
 def test_features_by_hand() -> None:
