@@ -31,8 +31,12 @@ class DimensionBias:
         judge: The judge's coefficient: log-odds for A per standard deviation of A's lead.
         people: People's, on the same pairs; None without human labels.
         difference: Judge minus people; None likewise.
-        p_holm: Corrected over the dimensions: of the difference, or of the judge's own.
+        p_holm: That this is no bias, corrected over the dimensions. A bias moves the judge, and
+            further than people or against them: the larger p of the judge's own coefficient and
+            of the difference, 1 where these point apart. Without people, of the judge's own.
         is_flagged: p_holm below 0.05.
+        is_less: The difference is beyond chance, corrected, and yet no bias: the judge follows
+            the dimension less than people do, as a judge that errs at random does.
     """
 
     name: str
@@ -41,6 +45,7 @@ class DimensionBias:
     difference: Coefficient | None
     p_holm: float
     is_flagged: bool
+    is_less: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,24 +116,48 @@ def measure(paired: pl.DataFrame, leads: Values) -> BiasReport:
     human = value_of(paired["human"])
     own = fit(np.column_stack([leads[rows.pair], rows.position]), rows.outcome, rows.pair)
     people, difference = _against_people(leads, rows, human)
-    tested = difference or own[:-1]
-    corrected = holm([each.p for each in tested])
     return BiasReport(
         n=paired.height,
         with_people=int((~np.isnan(human)).sum()),
         position=_position(paired),
         position_term=own[-1],
-        dimensions=tuple(
-            DimensionBias(
-                name,
-                own[at],
-                people[at] if people else None,
-                difference[at] if difference else None,
-                corrected[at],
-                corrected[at] < 1 - LEVEL,
-            )
-            for at, name in enumerate(DIMENSIONS)
-        ),
+        dimensions=_dimensions(own[:-1], people, difference),
+    )
+
+
+def p_of_biases(own: Sequence[Coefficient], difference: Sequence[Coefficient]) -> list[float]:
+    """Holm's p that a dimension is no bias; see ``DimensionBias``.
+
+    Both null hypotheses must fall, so that the larger p is a test of either (Source: Berger 1982,
+    Technometrics 24); a coin, which nothing moves, is seldom flagged for not liking what people
+    like.
+    """
+    return holm(
+        [
+            max(mine.p, apart.p) if mine.value * apart.value > 0 else 1.0
+            for mine, apart in zip(own, difference, strict=True)
+        ]
+    )
+
+
+def _dimensions(
+    own: list[Coefficient],
+    people: list[Coefficient] | None,
+    difference: list[Coefficient] | None,
+) -> tuple[DimensionBias, ...]:
+    p_values = p_of_biases(own, difference or own)
+    apart = holm([each.p for each in difference]) if difference else [1.0] * len(own)
+    return tuple(
+        DimensionBias(
+            name=name,
+            judge=own[at],
+            people=people[at] if people else None,
+            difference=difference[at] if difference else None,
+            p_holm=p_values[at],
+            is_flagged=p_values[at] < 1 - LEVEL,
+            is_less=apart[at] < 1 - LEVEL <= p_values[at],
+        )
+        for at, name in enumerate(DIMENSIONS)
     )
 
 

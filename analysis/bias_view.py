@@ -25,7 +25,7 @@ def print_report(report: BiasReport) -> None:
     for heading in ("dimension", "judge", "people", "judge - people", "p (Holm)", ""):
         table.add_column(heading, justify="left" if heading == "dimension" else "right")
     for each in report.dimensions:
-        mark = word if each.is_flagged else ""
+        mark = word if each.is_flagged else "less" if each.is_less else ""
         cells = (shown_term(each.judge), shown_term(each.people), shown_term(each.difference))
         table.add_row(each.name, *cells, f"{each.p_holm:.3f}", mark)
     table.add_row("position", shown_term(report.position_term), "", "", "", "")
@@ -37,6 +37,8 @@ def print_report(report: BiasReport) -> None:
         ("of these, for the first shown", position.flips_to_first),
     ):
         console.print(f"{name}: {shown_as('', estimate)} of {estimate.n}", highlight=False)
+    if any(each.is_less for each in report.dimensions):
+        console.print("less: moves people and the judge less, as errors at random would make it.")
     if not report.with_people:
         console.print("No human labels: whether people share these preferences is not known.")
 

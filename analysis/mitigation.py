@@ -13,8 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import expit, logit
 
+from analysis.bias import p_of_biases
 from analysis.statistics.estimates import LEVEL
-from analysis.statistics.holm import holm
 from analysis.statistics.logistic import coefficients, fit
 
 Values = NDArray[np.float64]
@@ -157,15 +157,14 @@ def folds_of(group: Rows, folds: int, seed: int) -> Rows:
 def biased(items: Items) -> list[int]:
     """The dimensions that a bias report flags; length where it flags none."""
     rows = np.flatnonzero(items.usable)
-    leads, labels = items.leads[rows], value_of(items.p_a[rows])
+    leads, labels, group = items.leads[rows], value_of(items.p_a[rows]), items.group[rows]
+    own = difference = fit(leads, labels, group)
     if items.labelled.any():
         terms = np.vstack([np.hstack([leads, np.zeros_like(leads)]), np.hstack([leads, leads])])
         said = np.concatenate([items.human[rows], labels])
-        found = fit(terms, said, np.tile(items.group[rows], 2))[len(items.names) :]
-    else:
-        found = fit(leads, labels, items.group[rows])
-    corrected = holm([each.p for each in found])
-    return [at for at, p in enumerate(corrected) if p < 1 - LEVEL] or [0]
+        difference = fit(terms, said, np.tile(group, 2))[len(items.names) :]
+    found = p_of_biases(own, difference)
+    return [at for at, p in enumerate(found) if p < 1 - LEVEL] or [0]
 
 
 def _target(items: Items, train: Rows) -> Values:

@@ -12,10 +12,10 @@ from click.testing import CliRunner
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from analysis.bias import feature_differences, measure
+from analysis.bias import feature_differences, measure, p_of_biases
 from analysis.bias_commands import bias
 from analysis.statistics.holm import holm
-from analysis.statistics.logistic import fit
+from analysis.statistics.logistic import Coefficient, fit
 from analysis.text_columns import features_of
 from analysis.text_features import DIMENSIONS, features
 
@@ -76,17 +76,35 @@ def test_always_the_first_is_position_and_no_style() -> None:
 
 
 def test_a_coin_and_other_people_are_seldom_flagged() -> None:
-    flags = 0
+    flags = dict.fromkeys(("people", "coin", "coin alone"), 0)
     worlds = [feature_differences(texts(100 + number)) for number in range(4)]
-    for seed in range(40):
+    for seed in range(60):
         leads = worlds[seed % 4]
-        generator = np.random.default_rng(seed)
-        other = people(leads, 1000 + seed)
-        found = report(people(leads, seed), other, other, leads)
-        flags += bool(flagged(found))
-        coin = [str(generator.choice(["A", "B"])) for _ in range(N)]
-        assert report(None, coin, coin, leads).with_people == 0
-    assert flags <= 6, "2 in 40 expected"
+        human, other = people(leads, seed), people(leads, 1000 + seed)
+        coin = [str(x) for x in np.random.default_rng(seed).choice(["A", "B"], N)]
+        flags["people"] += bool(flagged(report(human, other, other, leads)))
+        flags["coin"] += bool(flagged(report(human, coin, coin, leads)))
+        flags["coin alone"] += bool(flagged(report(None, coin, coin, leads)))
+    assert max(flags.values()) <= 8, "3 in 60 expected, 9 or more once in 300 times"
+
+
+def test_a_coin_follows_length_less_than_people_and_that_is_no_bias() -> None:
+    leads = feature_differences(texts(1))
+    human = ["A" if lead > 0 else "B" for lead in leads[:, 0]]
+    coin = [str(x) for x in np.random.default_rng(3).choice(["A", "B"], N)]
+    length = report(human, coin, coin, leads).dimensions[0]
+    assert length.difference.high < 0
+    assert (length.is_flagged, length.is_less, length.p_holm) == (False, True, 1.0)
+
+
+def test_both_hypotheses_must_fall_for_a_bias() -> None:
+    def term(value: float, p: float) -> Coefficient:
+        return Coefficient(value, value - 1, value + 1, p)
+
+    own = [term(1, 0.001), term(1, 0.02), term(1, 0.001), term(-1, 0.001)]
+    apart = [term(1, 0.004), term(1, 0.001), term(-1, 0.001), term(-1, 0.3)]
+    # The larger of each is 0.004, 0.02, 1 (they point apart), 0.3: Holm by 4, 3, 1, 2.
+    assert p_of_biases(own, apart) == pytest.approx([0.016, 0.06, 1, 0.6])
 
 
 def test_without_people_it_is_a_preference() -> None:
