@@ -136,7 +136,9 @@ def _told(against: SamePairs | None) -> list[str]:
     value, ends = against.difference.value, against.difference.interval
     if value is None or ends is None:
         return ["no pair has a human label and readable labels of both: nothing to compare"]
-    p = "undefined: they are right on the same pairs" if against.p is None else f"{against.p:.4f}"
+    p = "undefined: they are right on the same pairs"
+    if against.p is not None:
+        p = "below 0.0001" if against.p < 0.0001 else f"{against.p:.4f}"
     return [
         f"on the {against.n} pairs that both labelled: right {shown_as('', against.first)}, the "
         f"other {shown_as('', against.second)}",

@@ -35,8 +35,8 @@ class DimensionBias:
             further than people or against them: the larger p of the judge's own coefficient and
             of the difference, 1 where these point apart. Without people, of the judge's own.
         is_flagged: p_holm below 0.05.
-        is_less: The difference is beyond chance, corrected, and yet no bias: the judge follows
-            the dimension less than people do, as a judge that errs at random does.
+        is_less: The difference is beyond chance, corrected, and the judge's coefficient the
+            smaller one: it follows the dimension less than people, as errors at random would.
     """
 
     name: str
@@ -155,10 +155,14 @@ def _dimensions(
             difference=difference[at] if difference else None,
             p_holm=p_values[at],
             is_flagged=p_values[at] < 1 - LEVEL,
-            is_less=apart[at] < 1 - LEVEL <= p_values[at],
+            is_less=apart[at] < 1 - LEVEL and _is_smaller(own[at], people[at] if people else None),
         )
         for at, name in enumerate(DIMENSIONS)
     )
+
+
+def _is_smaller(judge: Coefficient, people: Coefficient | None) -> bool:
+    return people is not None and abs(judge.value) < abs(people.value)
 
 
 def value_of(labels: pl.Series) -> Values:

@@ -38,11 +38,11 @@ def print_report(report: BiasReport) -> None:
     ):
         console.print(f"{name}: {shown_as('', estimate)} of {estimate.n}", highlight=False)
     if any(each.is_less for each in report.dimensions):
-        console.print("less: moves people and the judge less, as errors at random would make it.")
+        console.print("less: moves the judge less than people, as errors at random would.")
     if not report.with_people:
         console.print("No human labels: whether people share these preferences is not known.")
 
 
 def shown_term(term: Coefficient | None) -> str:
-    """``+0.57 [+0.31 to +0.83]``; a dash where there is none."""
-    return "-" if term is None else f"{term.value:+.2f} [{term.low:+.2f} to {term.high:+.2f}]"
+    """``+0.57 [+0.31, +0.83]``; a dash where there is none."""
+    return "-" if term is None else f"{term.value:+.2f} [{term.low:+.2f}, {term.high:+.2f}]"

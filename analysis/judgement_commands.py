@@ -159,7 +159,8 @@ def _labels(
     from analysis.records import load_run
 
     with reading(run) as (connection, _):
-        return labels_of_run(load_run(connection, run).frames)
+        records = load_run(connection, run)
+    return labels_of_run(records.frames, records.constitution)
 
 
 def _label_options(command: Callable[..., None]) -> Callable[..., None]:
@@ -222,6 +223,7 @@ def verify() -> None:
               help="Labels to check; below 1 a share of them.")  # fmt: skip
 @click.option("--floor", type=click.FloatRange(0, 1, min_open=True), default=0.15,
               show_default=True, help="Part of the budget spread evenly.")  # fmt: skip
+@click.option("--harm", help="A category (harmlessness), or a file that names pairs: drawn more.")
 @click.option("--seed", type=int, default=0, show_default=True)
 @click.option("--pairs", type=_FILE, help="Pairs whose texts to show beside the drawn labels.")
 @click.option("--out", type=_FILE, required=True, help="File to write; - for stdout.")
@@ -233,17 +235,24 @@ def verify_plan(
     tie_margin: float,
     budget: float,
     floor: float,
+    harm: str | None,
     seed: int,
     pairs: Path | None,
     out: Path,
 ) -> None:
     """Draw a sample in which doubtful labels are likelier, each with a known probability.
 
+    --harm makes likelier what would cost more if it were wrong: labels by a principle of that
+    category, pairs whose "category" (also under "meta") it is, or the pairs that a file names.
     People fill in "human_preference" (A, B or tie); 'preceptor verify estimate' does the rest.
     """
     from analysis import samples
+    from analysis.harm import with_harm
 
-    lines = samples.plan(_labels(run, ai, judge, mode, tie_margin), budget, seed, floor)
+    labels = _labels(run, ai, judge, mode, tie_margin)
+    if harm:
+        labels = with_harm(labels, harm, pairs)
+    lines = samples.plan(labels, budget, seed, floor)
     samples.write(lines, pairs, out)
     click.echo(f"{len(lines)} of {lines[0]['population']} labels drawn, seed {seed}", err=True)
 

@@ -128,4 +128,4 @@ def _percent(estimate: Estimate, sign: str) -> str:
     value = f"{100 * estimate.value:{sign}.1f}"
     if estimate.low is None or estimate.high is None:
         return value
-    return f"{value} [{100 * estimate.low:{sign}.1f} to {100 * estimate.high:{sign}.1f}]"
+    return f"{value} [{100 * estimate.low:{sign}.1f}, {100 * estimate.high:{sign}.1f}]"

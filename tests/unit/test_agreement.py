@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
+
 import polars as pl
 import pytest
+from click.testing import CliRunner
 
 from analysis.agreement import agree, alpha, consensus, disagreements
+from analysis.judgement_commands import agreement
 from analysis.same_pairs import paired_difference, same_pairs
 
 
@@ -103,3 +108,26 @@ def test_patterns_with_counts_are_the_pairs_one_by_one() -> None:
     counted = consensus(patterns, counts)
     assert counted[1] == pytest.approx(one_by_one[3])
     assert counted[3] == pytest.approx(one_by_one[-1])
+
+
+def test_the_command_compares_two_labellers(tmp_path: Path) -> None:
+    pairs, first, second = (tmp_path / name for name in ("p", "a", "b"))
+    texts = {"prompt": "p", "response_a": "a", "response_b": "b", "human_preference": "A"}
+    pairs.write_text("".join(json.dumps({"id": f"{n}", **texts}) + "\n" for n in range(12)))
+    for path, right in ((first, range(10)), (second, range(8, 12))):
+        said = [(n, order) for n in range(12) for order in ("AB", "BA")]
+        rows = [
+            {"pair_id": f"{n}", "order": o, "p_first": float((n in right) == (o == "AB"))}
+            for n, o in said
+        ]
+        path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    options = ["--pairs", str(pairs), "--ai", str(first), "--against", str(second)]
+    done = CliRunner().invoke(agreement, options, catch_exceptions=False)
+    text = " ".join(done.stdout.split())
+    assert "on the 12 pairs that both labelled: right 83.3 %" in text
+    assert "alone right 8 against 2, McNemar's exact p 0.1094" in text
+    out = tmp_path / "found.json"
+    CliRunner().invoke(agreement, [*options, "--json", str(out)], catch_exceptions=False)
+    found = json.loads(out.read_text())
+    assert found["against"]["p"] == pytest.approx(112 / 1024)
+    assert found["categories"] == {"different criteria": 2}
