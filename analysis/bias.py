@@ -22,6 +22,9 @@ from analysis.text_features import DIMENSIONS
 
 Values = NDArray[np.float64]
 
+#: With fewer clusters than this their spread says too little.
+_FEWEST_PROMPTS = 20
+
 
 @dataclass(frozen=True, slots=True)
 class DimensionBias:
@@ -109,13 +112,16 @@ def measure(paired: pl.DataFrame, leads: Values) -> BiasReport:
     """The biases of one judge.
 
     Args:
-        paired: Columns human (null without one), v_ab, v_ba (A, tie, B, ``-``), one row a pair.
+        paired: Columns human (null without one), v_ab, v_ba (A, tie, B, ``-``), one row a pair;
+            where there is a column group, pairs of one prompt share a number, from 0, and errors
+            are by prompt if there are at least 20, by pair otherwise.
         leads: As ``feature_differences`` makes them, same rows.
     """
     rows = _rows(paired)
     human = value_of(paired["human"])
-    own = fit(np.column_stack([leads[rows.pair], rows.position]), rows.outcome, rows.pair)
-    people, difference = _against_people(leads, rows, human)
+    unit = _unit(paired)
+    own = fit(np.column_stack([leads[rows.pair], rows.position]), rows.outcome, unit[rows.pair])
+    people, difference = _against_people(leads, rows, human, unit)
     return BiasReport(
         n=paired.height,
         with_people=int((~np.isnan(human)).sum()),
@@ -180,8 +186,15 @@ def _rows(paired: pl.DataFrame) -> _Rows:
     return _Rows(pair[read], position[read], values[read])
 
 
+def _unit(paired: pl.DataFrame) -> NDArray[np.int64]:
+    """What errors are clustered by: pairs that share a number are not independent."""
+    if "group" in paired.columns and paired["group"].n_unique() >= _FEWEST_PROMPTS:
+        return paired["group"].to_numpy().astype(np.int64)
+    return np.arange(paired.height)
+
+
 def _against_people(
-    leads: Values, rows: _Rows, human: Values
+    leads: Values, rows: _Rows, human: Values, unit: NDArray[np.int64]
 ) -> tuple[list[Coefficient] | None, list[Coefficient] | None]:
     """People's coefficients and the judge's differences, in one fit over the same pairs."""
     labelled = np.flatnonzero(~np.isnan(human))
@@ -195,7 +208,7 @@ def _against_people(
         terms[len(labelled) :, start : start + count] = leads[pairs]
     terms[len(labelled) :, -1] = rows.position[known]
     outcomes = np.concatenate([human[labelled], rows.outcome[known]])
-    found = fit(terms, outcomes, np.concatenate([labelled, pairs]))
+    found = fit(terms, outcomes, unit[np.concatenate([labelled, pairs])])
     return found[:count], found[count : 2 * count]
 
 

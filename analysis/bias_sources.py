@@ -26,7 +26,8 @@ class JudgedTexts:
     """The pairs of a file that one judge judged, sorted by id.
 
     Attributes:
-        pairs: Columns pair_id, prompt, human and those of ``judged.verdict_table``.
+        pairs: Columns pair_id, human, group (pairs of one prompt share a number, from 0) and those
+            of ``judged.verdict_table``.
         leads: Features of A minus those of B, standardised, ``[pairs, dimensions]``.
     """
 
@@ -51,7 +52,10 @@ def judged_texts(pairs: Path, ai: Sequence[Path], judge: str | None) -> JudgedTe
     if known.is_empty():
         raise ContractError(f"{pairs}: holds none of the judged pairs")
     leads = standardised(known.select(DIMENSIONS).to_numpy())
-    return JudgedTexts(name, known.drop(DIMENSIONS), leads)
+    # By the first pair that asks it, so that the number does not depend on the file's order.
+    group = pl.col("pair_id").min().over("prompt").rank("dense").cast(pl.Int64) - 1
+    kept = known.with_columns(group=group).drop(*DIMENSIONS, "prompt")
+    return JudgedTexts(name, kept, leads)
 
 
 def _with_leads(part: pl.DataFrame, table: pl.DataFrame) -> pl.DataFrame:

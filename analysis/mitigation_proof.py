@@ -11,7 +11,7 @@ from scipy.stats import norm
 
 from analysis.mitigation import Items, Labels, Method, Mitigated, effective_size
 from analysis.statistics.estimates import LEVEL, Estimate
-from analysis.statistics.logistic import Coefficient, contrast, with_covariance
+from analysis.statistics.logistic import Coefficient, fitted
 
 Values = NDArray[np.float64]
 
@@ -93,16 +93,16 @@ def _bias_changes(
     terms, outcomes, weights = (np.concatenate(each) for each in zip(*blocks, strict=True))
     start = 0 if has_people else len(rows)
     clusters = np.unique(np.tile(group, 3)[start:], return_inverse=True)[1]
-    beta, covariance = with_covariance(
+    found = fitted(
         terms[start:], outcomes[start:], clusters, weights[start:] / weights[start:].mean()
     )
     unit = np.eye(3 * count)
     return tuple(
         BiasChange(
             name,
-            contrast(beta, covariance, unit[count + at]),
-            contrast(beta, covariance, unit[2 * count + at]),
-            contrast(beta, covariance, unit[2 * count + at] - unit[count + at]),
+            found.contrast(unit[count + at]),
+            found.contrast(unit[2 * count + at]),
+            found.contrast(unit[2 * count + at] - unit[count + at]),
         )
         for at, name in enumerate(items.names)
         if name in mitigated.measured

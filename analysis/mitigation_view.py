@@ -55,14 +55,14 @@ def items_of(texts: JudgedTexts) -> tuple[list[str], Items]:
     kept = texts.pairs.with_row_index().filter(known if both else alone.is_not_null())
     if kept.is_empty():
         raise ContractError(f"{texts.judge}: no pair has readable verdicts")
-    prompts = kept.select(pl.col("pair_id").min().over("prompt").rank("dense"))["pair_id"]
+    group = kept.select(pl.col("group").rank("dense"))["group"]
     return kept["pair_id"].to_list(), Items(
         names=DIMENSIONS,
         leads=texts.leads[kept["index"].to_numpy()],
         human=value_of(kept["human"]),
         p_ab=(kept["p_ab"] if both else kept.select(alone)["p_ab"]).to_numpy(),
         p_ba=kept["p_ba"].to_numpy() if both else None,
-        group=prompts.to_numpy().astype(np.int64) - 1,
+        group=group.to_numpy().astype(np.int64) - 1,
     )
 
 

@@ -37,12 +37,13 @@ class World:
         self.human = [row["human_preference"] for row in self.rows]
         texts = [(row["response_a"], row["response_b"]) for row in self.rows]
         self.leads = feature_differences(texts)
+        prompts = pl.Series("group", [row["prompt"] for row in self.rows])
+        self.group = prompts.rank("dense") - 1
 
     def report(self, human: list[str] | None, ab: list[str], ba: list[str]) -> BiasReport:
-        said = pl.Series("human", human or [None] * len(ab), dtype=pl.String)
-        return measure(
-            pl.DataFrame([said, pl.Series("v_ab", ab), pl.Series("v_ba", ba)]), self.leads
-        )
+        labels = {"human": human or [None] * len(ab), "v_ab": ab, "v_ba": ba}
+        paired = pl.DataFrame(labels, schema_overrides={"human": pl.String})
+        return measure(paired.with_columns(self.group), self.leads)
 
     def drawn(self, p_a: np.ndarray, generator: np.random.Generator) -> list[str]:
         return np.where(generator.uniform(size=len(p_a)) < p_a, "A", "B").tolist()

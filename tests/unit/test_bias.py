@@ -11,11 +11,12 @@ import pytest
 from click.testing import CliRunner
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.stats import t
 
 from analysis.bias import feature_differences, measure, p_of_biases
 from analysis.bias_commands import bias
 from analysis.statistics.holm import holm
-from analysis.statistics.logistic import Coefficient, fit
+from analysis.statistics.logistic import Coefficient, coefficients, fit
 from analysis.text_columns import features_of
 from analysis.text_features import DIMENSIONS, features
 
@@ -88,6 +89,19 @@ def test_a_coin_and_other_people_are_seldom_flagged() -> None:
     assert max(flags.values()) <= 8, "3 in 60 expected, 9 or more once in 300 times"
 
 
+def test_pairs_of_one_prompt_are_not_counted_as_independent() -> None:
+    leads = np.repeat(feature_differences(texts(1)), 2, axis=0)
+    said = np.repeat([str(x) for x in np.random.default_rng(3).choice(["A", "B"], N)], 2)
+    frame = pl.DataFrame({"human": said, "v_ab": said, "v_ba": said}).with_columns(
+        human=pl.lit(None, pl.String), group=pl.Series(np.arange(2 * N) // 2)
+    )
+    once = measure(frame[::2], leads[::2]).dimensions[0].judge
+    twice = measure(frame, leads).dimensions[0].judge
+    assert twice.high - twice.low == pytest.approx(once.high - once.low, rel=0.01)
+    apart = measure(frame.drop("group"), leads).dimensions[0].judge
+    assert apart.high - apart.low < 0.75 * (once.high - once.low)
+
+
 def test_a_coin_follows_length_less_than_people_and_that_is_no_bias() -> None:
     leads = feature_differences(texts(1))
     human = ["A" if lead > 0 else "B" for lead in leads[:, 0]]
@@ -128,6 +142,20 @@ def test_the_fit_equals_an_unpenalised_one_where_there_is_much_to_see() -> None:
     )
     assert [c.value for c in ours] == pytest.approx(theirs.params, abs=2e-3)
     assert [(c.high - c.low) / 3.92 for c in ours] == pytest.approx(theirs.bse, rel=0.02)
+
+
+def test_errors_are_those_of_a_jackknife_over_clusters() -> None:
+    """One Newton step for each cluster left out is close to fitting again without it."""
+    generator = np.random.default_rng(4)
+    clusters = np.sort(generator.integers(0, 25, 200))
+    terms = generator.normal(size=(200, 2)) + generator.normal(size=(25, 2))[clusters]
+    outcomes = (generator.uniform(size=200) < 1 / (1 + np.exp(-terms @ [0.7, -0.2]))) * 1.0
+    kept = [clusters != each for each in range(25)]
+    without = np.array([coefficients(terms[k], outcomes[k], np.ones(k.sum())) for k in kept])
+    whole = coefficients(terms, outcomes, np.ones(200))
+    expected = np.sqrt(((without - whole) ** 2).sum(0) * 24 / 25)
+    ours = [(c.high - c.low) / 2 / t.ppf(0.975, 24) for c in fit(terms, outcomes, clusters)]
+    assert ours == pytest.approx(expected, rel=0.08)
 
 
 @given(st.lists(st.floats(0, 1), min_size=1, max_size=8))
@@ -173,7 +201,7 @@ def test_the_command_says_what_it_is_without_people(tmp_path: Path) -> None:
     rows = [(str(n), a, b) for n, (a, b) in enumerate(texts(7))]
     pairs.write_text(
         "".join(
-            json.dumps({"id": n, "prompt": "p", "response_a": a, "response_b": b}) + "\n"
+            json.dumps({"id": n, "prompt": n, "response_a": a, "response_b": b}) + "\n"
             for n, a, b in rows
         )
     )
