@@ -5,7 +5,8 @@ Texts are read a few at a time and left behind once their features are counted.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -47,7 +48,7 @@ def judged_texts(pairs: Path, ai: Sequence[Path], judge: str | None) -> JudgedTe
     name = str(verdicts["judge"][0])
     table = verdict_table(verdicts)
     del verdicts
-    found = whole(pairs, [_with_leads(part, table) for part in pair_frames(pairs)])
+    found = whole(pairs, list(_leads_of(pair_frames(pairs), table)))
     known = found.drop_nulls("length").join(table, on="pair_id").sort("pair_id")
     if known.is_empty():
         raise ContractError(f"{pairs}: holds none of the judged pairs")
@@ -56,6 +57,18 @@ def judged_texts(pairs: Path, ai: Sequence[Path], judge: str | None) -> JudgedTe
     group = pl.col("pair_id").min().over("prompt").rank("dense").cast(pl.Int64) - 1
     kept = known.with_columns(group=group).drop(*DIMENSIONS, "prompt")
     return JudgedTexts(name, kept, leads)
+
+
+def _leads_of(parts: Iterable[pl.DataFrame], table: pl.DataFrame) -> Iterator[pl.DataFrame]:
+    """Features of one part are counted while the next is read, on another core; no more wait."""
+    with ThreadPoolExecutor(max_workers=1) as pool:
+        counting: Future[pl.DataFrame] | None = None
+        for part in parts:
+            done, counting = counting, pool.submit(_with_leads, part, table)
+            if done:
+                yield done.result()
+        if counting:
+            yield counting.result()
 
 
 def _with_leads(part: pl.DataFrame, table: pl.DataFrame) -> pl.DataFrame:
