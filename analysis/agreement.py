@@ -6,12 +6,12 @@ disagreement.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import krippendorff
 import numpy as np
 import polars as pl
-from statsmodels.stats.contingency_tables import mcnemar
 
 from analysis.statistics import chance
 from analysis.statistics.estimates import Estimate, Statistic, from_patterns, share
@@ -41,17 +41,6 @@ class Agreement:
     kappa: Estimate
     kappa_weighted: Estimate
     ac1: Estimate
-
-
-@dataclass(frozen=True, slots=True)
-class Disagreement:
-    """One pair on which they differ, and why as far as the data tell."""
-
-    pair_id: str
-    human: str
-    ai: str
-    category: str
-    evidence: str
 
 
 def agree(labels: pl.DataFrame, *, seed: int = 0) -> Agreement:
@@ -84,36 +73,32 @@ def agree(labels: pl.DataFrame, *, seed: int = 0) -> Agreement:
     )
 
 
-def alpha(votes: list[list[str | None]]) -> Estimate:
+def alpha(votes: pl.Series) -> Estimate:
     """Krippendorff's alpha, nominal, of any number of raters with gaps.
 
     Args:
-        votes: One list a pair, one place a rater; None where a rater gave none.
+        votes: One list of labels a pair; a rater who gave none is left out or null.
     """
-    codes = {label: float(at) for at, label in enumerate(chance.SCALE)}
-    table = np.array([[np.nan if v is None else codes[v] for v in row] for row in votes]).T
-    known = table[~np.isnan(table)]
-    if len(np.unique(known)) < 2:
+    counted = np.column_stack([votes.list.count_matches(label) for label in chance.SCALE])
+    paired = counted[counted.sum(1) > 1]
+    if (paired.sum(0) > 0).sum() < 2:
         return Estimate(None, n=len(votes))
-    value = krippendorff.alpha(reliability_data=table, level_of_measurement="nominal")
+    value = krippendorff.alpha(value_counts=counted, level_of_measurement="nominal")
     return Estimate(float(value), n=len(votes))
 
 
-def same_items(first: pl.Series, second: pl.Series, human: pl.Series) -> float | None:
-    """McNemar's exact p that both are equally often right; None where they never differ."""
-    right = (first == human, second == human)
-    only_first = int((right[0] & ~right[1]).sum())
-    only_second = int((~right[0] & right[1]).sum())
-    if only_first + only_second == 0:
-        return None
-    return float(mcnemar([[0, only_first], [only_second, 0]], exact=True).pvalue)
-
-
-def consensus(votes: list[list[str | None]], rounds: int = 100) -> list[dict[str, float]]:
-    """Probability of each label for each pair, raters weighted by how they err.
+def consensus(
+    votes: Sequence[Sequence[str | None]], counts: Sequence[int] | None = None, rounds: int = 100
+) -> list[dict[str, float]]:
+    """Probability of each label for each pattern of votes, raters weighted by how they err.
 
     Expectation maximisation with one confusion matrix a rater, smoothed by a hundredth of a vote.
     Source: Dawid and Skene 1979, Applied Statistics 28.
+
+    Args:
+        votes: One place a rater; None, or nothing at the end, where one gave none.
+        counts: Pairs that show the pattern; one each where None.
+        rounds: At most.
     """
     scale = chance.SCALE
     given = np.zeros((len(votes), max(map(len, votes)), 3))
@@ -121,12 +106,14 @@ def consensus(votes: list[list[str | None]], rounds: int = 100) -> list[dict[str
         for rater, vote in enumerate(row):
             if vote is not None:
                 given[pair, rater, scale.index(vote)] = 1.0
+    weights = np.ones(len(votes)) if counts is None else np.asarray(counts, dtype=np.float64)
     belief = given.sum(1) + 1e-9
     belief /= belief.sum(1, keepdims=True)
     for _ in range(rounds):
         before = belief
-        prior = belief.mean(0)
-        confusion = np.einsum("pt,prv->rtv", belief, given) + 0.01
+        weighted = belief * weights[:, None]
+        prior = weighted.sum(0) / weights.sum()
+        confusion = np.einsum("pt,prv->rtv", weighted, given) + 0.01
         confusion /= confusion.sum(-1, keepdims=True)
         logs = np.log(prior + 1e-12) + np.einsum("prv,rtv->pt", given, np.log(confusion))
         belief = np.exp(logs - logs.max(1, keepdims=True))
@@ -136,27 +123,52 @@ def consensus(votes: list[list[str | None]], rounds: int = 100) -> list[dict[str
     return [dict(zip(scale, map(float, row), strict=True)) for row in belief]
 
 
-def disagreements(labels: pl.DataFrame) -> list[Disagreement]:
-    """Pairs on which both were readable and differ, each with the category that its data show.
+def disagreements(labels: pl.DataFrame) -> pl.DataFrame:
+    """Pairs on which both were readable and differ, and why as far as the data tell.
 
     Args:
-        labels: Columns pair_id, human, ai and, where known, confidence, consistent, annotators.
+        labels: Columns pair_id, human, ai, confidence, consistent and annotators; the last three
+            may be null.
+
+    Returns:
+        Columns pair_id, human, ai, category, evidence; sorted by id.
     """
     differ = labels.filter((pl.col("ai") != "-") & (pl.col("human") != pl.col("ai")))
-    return [Disagreement(r["pair_id"], r["human"], r["ai"], *_why(r)) for r in differ.to_dicts()]
+    category, evidence = pl.lit(None, pl.String), pl.lit(None, pl.String)
+    for holds, name, said in reversed(_REASONS):
+        category = pl.when(holds).then(pl.lit(name)).otherwise(category)
+        evidence = pl.when(holds).then(said).otherwise(evidence)
+    found = differ.sort("pair_id")
+    return found.select("pair_id", "human", "ai", category=category, evidence=evidence)
 
 
-def _why(row: dict[str, object]) -> tuple[str, str]:
-    votes = row.get("annotators")
-    if isinstance(votes, list) and len(set(votes)) > 1:
-        return "subjective", f"people differ themselves: {', '.join(map(str, votes))}"
-    if row.get("consistent") is False:
-        return "position", "the judge's two orders prefer different responses"
-    confidence = row.get("confidence")
-    if isinstance(confidence, float) and confidence < UNSURE:
-        return "judge unsure", f"confidence {confidence:.2f}"
-    if row["human"] == "tie":
-        return "judge decides, people do not", "people called it a tie"
-    if row["ai"] == "tie":
-        return "people decide, judge does not", "the judge called it a tie"
-    return "different criteria", "both are decided and disagree"
+_HUNDREDTHS = (pl.col("confidence") * 100).round().cast(pl.Int64).cast(pl.String).str.zfill(2)
+#: When it holds, what it is called, what is said of it; the first that holds counts.
+_REASONS: tuple[tuple[pl.Expr, str, pl.Expr], ...] = (
+    (
+        pl.col("annotators").list.n_unique() > 1,
+        "subjective",
+        pl.format("people differ themselves: {}", pl.col("annotators").list.join(", ")),
+    ),
+    (
+        ~pl.col("consistent"),
+        "position",
+        pl.lit("the judge's two orders prefer different responses"),
+    ),
+    (
+        pl.col("confidence") < UNSURE,
+        "judge unsure",
+        pl.format("confidence 0.{}", _HUNDREDTHS),
+    ),
+    (
+        pl.col("human") == "tie",
+        "judge decides, people do not",
+        pl.lit("people called it a tie"),
+    ),
+    (
+        pl.col("ai") == "tie",
+        "people decide, judge does not",
+        pl.lit("the judge called it a tie"),
+    ),
+    (pl.lit(True), "different criteria", pl.lit("both are decided and disagree")),
+)

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import polars as pl
@@ -11,9 +10,11 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from analysis.agreement import Agreement, Disagreement, agree, alpha, consensus, disagreements
+from analysis.agreement import Agreement, agree, alpha, consensus, disagreements
 from analysis.certificate import human_ceiling
 from analysis.certificate_view import shown_as
+from analysis.judged import only_first
+from analysis.same_pairs import SamePairs, same_pairs
 from analysis.statistics.chance import SCALE
 from analysis.statistics.estimates import Estimate
 
@@ -25,59 +26,70 @@ class Comparison:
     Attributes:
         against_consensus: The judge against the Dawid-Skene consensus of the annotators; None
             where there is one annotator a pair.
+        disagreements: As ``agreement.disagreements`` makes them.
+        against: The judge (first) and another one on the pairs that both labelled.
     """
 
     agreement: Agreement
     human_ceiling: Estimate
     human_alpha: Estimate
     against_consensus: Agreement | None
-    disagreements: list[Disagreement]
+    disagreements: pl.DataFrame
     only_human: tuple[str, ...]
     only_ai: tuple[str, ...]
+    against: SamePairs | None = None
 
     def as_json(self) -> dict[str, Any]:
         """Plain numbers and names."""
-        return asdict(self) | {"categories": dict(self.categories)}
+        listed = {"disagreements": self.disagreements.to_dicts(), "categories": self.categories}
+        return asdict(replace(self, disagreements=self.disagreements.clear())) | listed
 
     @property
-    def categories(self) -> Counter[str]:
-        """Disagreements by category."""
-        return Counter(each.category for each in self.disagreements)
+    def categories(self) -> dict[str, int]:
+        """Disagreements by category, the most frequent first."""
+        counted = self.disagreements.group_by("category").len()
+        return dict(counted.sort("len", "category", descending=[True, False]).iter_rows())
 
 
-def compare(pairs: pl.DataFrame, labels: pl.DataFrame) -> Comparison:
+def compare(
+    pairs: pl.DataFrame, labels: pl.DataFrame, against: pl.DataFrame | None = None
+) -> Comparison:
     """Join people's labels with AI labels by id and compare them.
 
     Args:
         pairs: As ``judged.read_pairs`` makes them.
         labels: As in ``label_sources``.
+        against: Another labeller's, to be compared on the same pairs.
     """
     human = pairs.filter(pl.col("human").is_not_null())
-    both = human.join(labels, on="pair_id")
-    known, said = set(human["pair_id"]), set(labels["pair_id"])
-    votes = [list(row) for row in both["annotators"]]
-    has_several = any(len(row) > 1 for row in votes)
+    both = human.join(labels, on="pair_id", maintain_order="left")
+    has_several = bool((both["annotators"].list.len() > 1).any())
     return Comparison(
         agreement=agree(both),
         human_ceiling=human_ceiling(both),
-        human_alpha=alpha(_even(votes)) if has_several else Estimate(None),
-        against_consensus=agree(both.with_columns(human=_consensus(votes)))
-        if has_several
-        else None,
+        human_alpha=alpha(both["annotators"]) if has_several else Estimate(None),
+        against_consensus=agree(_with_consensus(both)) if has_several else None,
         disagreements=disagreements(both),
-        only_human=tuple(sorted(known - said)),
-        only_ai=tuple(sorted(said - known)),
+        only_human=only_first(human, labels),
+        only_ai=only_first(labels, human),
+        against=None if against is None else _against(both, against),
     )
 
 
-def _even(votes: list[list[str]]) -> list[list[str | None]]:
-    raters = max(map(len, votes))
-    return [[*row, *[None] * (raters - len(row))] for row in votes]
+def _against(both: pl.DataFrame, other: pl.DataFrame) -> SamePairs:
+    same = both.join(other.select("pair_id", second="ai"), on="pair_id", maintain_order="left")
+    return same_pairs(same["ai"], same["second"], same["human"])
 
 
-def _consensus(votes: list[list[str]]) -> pl.Series:
-    beliefs = consensus(_even(votes))
-    return pl.Series([max(belief, key=lambda label: belief[label]) for belief in beliefs])
+def _with_consensus(both: pl.DataFrame) -> pl.DataFrame:
+    """Pairs that somebody voted on, ``human`` being the consensus."""
+    voted = both.filter(pl.col("annotators").list.len() > 0)
+    votes = voted.select(votes=pl.col("annotators").list.join(" "))["votes"]
+    counted = votes.value_counts().sort("votes")
+    patterns = [pattern.split() for pattern in counted["votes"]]
+    beliefs = consensus(patterns, counted["count"].to_list())
+    labels = [max(belief, key=lambda label: belief[label]) for belief in beliefs]
+    return voted.with_columns(human=votes.replace_strict(counted["votes"], pl.Series(labels)))
 
 
 def print_comparison(found: Comparison, listed: int) -> None:
@@ -103,18 +115,36 @@ def print_comparison(found: Comparison, listed: int) -> None:
         table.add_row(name, shown_as(key, estimate), str(estimate.n) if estimate.n else "")
     console.print(table)
     console.print(_counts(agreement))
-    for category, count in found.categories.most_common():
+    for category, count in found.categories.items():
         console.print(f"  {count:5} {category}", highlight=False)
-    for each in found.disagreements[:listed]:
-        line = (
-            f"{each.pair_id}: people {each.human}, AI {each.ai}: {each.category}; {each.evidence}"
-        )
+    for pair_id, human, ai, category, evidence in found.disagreements.head(listed).iter_rows():
+        line = f"{pair_id}: people {human}, AI {ai}: {category}; {evidence}"
+        console.print(line, highlight=False)
+    for line in _told(found.against):
         console.print(line, highlight=False)
     for ids, what in ((found.only_human, "people"), (found.only_ai, "the AI")):
         if ids:
             console.print(f"{len(ids)} pairs labelled by {what} only: left out", highlight=False)
     if agreement.unreadable:
         console.print(f"{agreement.unreadable} AI labels could not be read: left out")
+
+
+def _told(against: SamePairs | None) -> list[str]:
+    """Two labellers in sentences."""
+    if against is None:
+        return []
+    value, ends = against.difference.value, against.difference.interval
+    if value is None or ends is None:
+        return ["no pair has a human label and readable labels of both: nothing to compare"]
+    p = "undefined: they are right on the same pairs"
+    if against.p is not None:
+        p = "below 0.0001" if against.p < 0.0001 else f"{against.p:.4f}"
+    return [
+        f"on the {against.n} pairs that both labelled: right {shown_as('', against.first)}, the "
+        f"other {shown_as('', against.second)}",
+        f"  difference {100 * value:+.1f} points [{100 * ends[0]:+.1f} to {100 * ends[1]:+.1f}]; "
+        f"alone right {against.only_first} against {against.only_second}, McNemar's exact p {p}",
+    ]
 
 
 def _counts(agreement: Agreement) -> Table:

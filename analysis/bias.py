@@ -13,13 +13,17 @@ from dataclasses import dataclass
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
-from statsmodels.stats.multitest import multipletests
 
 from analysis.statistics.estimates import LEVEL, Estimate, exact_share
+from analysis.statistics.holm import holm
 from analysis.statistics.logistic import Coefficient, fit
-from analysis.text_features import DIMENSIONS, features
+from analysis.text_columns import features_of
+from analysis.text_features import DIMENSIONS
 
 Values = NDArray[np.float64]
+
+#: With fewer clusters than this their spread says too little.
+_FEWEST_PROMPTS = 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,8 +34,12 @@ class DimensionBias:
         judge: The judge's coefficient: log-odds for A per standard deviation of A's lead.
         people: People's, on the same pairs; None without human labels.
         difference: Judge minus people; None likewise.
-        p_holm: Corrected over the dimensions: of the difference, or of the judge's own.
+        p_holm: That this is no bias, corrected over the dimensions. A bias moves the judge, and
+            further than people or against them: the larger p of the judge's own coefficient and
+            of the difference, 1 where these point apart. Without people, of the judge's own.
         is_flagged: p_holm below 0.05.
+        is_less: The difference is beyond chance, corrected, and the judge's coefficient the
+            smaller one: it follows the dimension less than people, as errors at random would.
     """
 
     name: str
@@ -40,6 +48,7 @@ class DimensionBias:
     difference: Coefficient | None
     p_holm: float
     is_flagged: bool
+    is_less: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,11 +80,34 @@ class BiasReport:
     dimensions: tuple[DimensionBias, ...]
 
 
+@dataclass(frozen=True, slots=True)
+class _Rows:
+    """Single verdicts, one after the other; arrays ``[verdicts]``.
+
+    Attributes:
+        pair: Row of the pair.
+        position: 1 where A was shown first, -1 where second, 0 where no order was shown.
+        outcome: 1 for A, 0.5 for a tie, 0 for B.
+    """
+
+    pair: NDArray[np.int64]
+    position: Values
+    outcome: Values
+
+
 def feature_differences(texts: Sequence[tuple[str, str]]) -> Values:
     """Features of A minus those of B, standardised over the pairs, ``[pairs, dimensions]``."""
-    leads = np.array([np.subtract(features(a), features(b)) for a, b in texts], dtype=np.float64)
+    sides = (pl.Series([pair[at] for pair in texts], dtype=pl.String) for at in (0, 1))
+    first, second = (features_of(side) for side in sides)
+    return standardised(first - second)
+
+
+def standardised(leads: Values) -> Values:
+    """Each column in units of its standard deviation.
+
+    Not centred: a pair without a difference must stay at 0, there being no intercept.
+    """
     spread = leads.std(0)
-    # Not centred: a pair without a difference must stay at 0, there being no intercept.
     return np.asarray(leads / np.where(spread > 0, spread, 1.0))
 
 
@@ -84,80 +116,120 @@ def measure(paired: pl.DataFrame, leads: Values) -> BiasReport:
 
     Args:
         paired: Columns human (null without one), v_ab, v_ba (A, tie, B, ``-``) and no_order (both
-            hold one verdict that knew no order), one row a pair.
+            hold one verdict that knew no order), one row a pair; where there is a column group,
+            pairs of one prompt share a number, from 0, and errors are by prompt if there are at
+            least 20, by pair otherwise.
         leads: As ``feature_differences`` makes them, same rows.
     """
-    human = paired["human"].to_list()
-    alone = paired["no_order"].to_list()
-    both = zip(paired["v_ab"].to_list(), paired["v_ba"].to_list(), alone, strict=True)
-    verdicts = [(ab, "-" if once else ba) for ab, ba, once in both]
-    judged = [(row, at, v) for row, both in enumerate(verdicts) for at, v in enumerate(both)]
-    judged = [(row, at, v) for row, at, v in judged if v != "-"]
-    rows = np.array([row for row, _, _ in judged])
-    position = np.array([0.0 if alone[row] else 1.0 - 2 * at for row, at, _ in judged])
-    outcome = np.array([_value(v) for _, _, v in judged])
-    labelled = np.array([row for row, label in enumerate(human) if label is not None], dtype=int)
-    own = fit(np.column_stack([leads[rows], position]), outcome, rows)
-    people, difference = _against_people(leads, rows, position, outcome, labelled, human)
-    tested = difference or own[:-1]
-    flagged, corrected, *_ = multipletests([c.p for c in tested], alpha=1 - LEVEL, method="holm")
+    rows = _rows(paired)
+    human = value_of(paired["human"])
+    unit = _unit(paired)
+    own = fit(np.column_stack([leads[rows.pair], rows.position]), rows.outcome, unit[rows.pair])
+    people, difference = _against_people(leads, rows, human, unit)
     return BiasReport(
         n=paired.height,
-        with_people=len(labelled),
-        position=_position([v for v, once in zip(verdicts, alone, strict=True) if not once]),
-        position_term=None if all(alone) else own[-1],
-        dimensions=tuple(
-            DimensionBias(
-                name,
-                own[at],
-                people[at] if people else None,
-                difference[at] if difference else None,
-                float(corrected[at]),
-                bool(flagged[at]),
-            )
-            for at, name in enumerate(DIMENSIONS)
-        ),
+        with_people=int((~np.isnan(human)).sum()),
+        position=_position(paired.filter(~pl.col("no_order"))),
+        position_term=None if paired["no_order"].all() else own[-1],
+        dimensions=_dimensions(own[:-1], people, difference),
     )
+
+
+def p_of_biases(own: Sequence[Coefficient], difference: Sequence[Coefficient]) -> list[float]:
+    """Holm's p that a dimension is no bias; see ``DimensionBias``.
+
+    Both null hypotheses must fall, so that the larger p is a test of either (Source: Berger 1982,
+    Technometrics 24); a coin, which nothing moves, is seldom flagged for not liking what people
+    like.
+    """
+    return holm(
+        [
+            max(mine.p, apart.p) if mine.value * apart.value > 0 else 1.0
+            for mine, apart in zip(own, difference, strict=True)
+        ]
+    )
+
+
+def _dimensions(
+    own: list[Coefficient],
+    people: list[Coefficient] | None,
+    difference: list[Coefficient] | None,
+) -> tuple[DimensionBias, ...]:
+    p_values = p_of_biases(own, difference or own)
+    apart = holm([each.p for each in difference]) if difference else [1.0] * len(own)
+    return tuple(
+        DimensionBias(
+            name=name,
+            judge=own[at],
+            people=people[at] if people else None,
+            difference=difference[at] if difference else None,
+            p_holm=p_values[at],
+            is_flagged=p_values[at] < 1 - LEVEL,
+            is_less=apart[at] < 1 - LEVEL and _is_smaller(own[at], people[at] if people else None),
+        )
+        for at, name in enumerate(DIMENSIONS)
+    )
+
+
+def _is_smaller(judge: Coefficient, people: Coefficient | None) -> bool:
+    return people is not None and abs(judge.value) < abs(people.value)
+
+
+def value_of(labels: pl.Series) -> Values:
+    """1 for A, 0.5 for a tie, 0 for B; NaN where there is no label."""
+    values = labels.replace_strict({"A": 1.0, "tie": 0.5, "B": 0.0}, default=None)
+    return values.cast(pl.Float64).fill_null(float("nan")).to_numpy()
+
+
+def _rows(paired: pl.DataFrame) -> _Rows:
+    alone = paired["no_order"].to_numpy()
+    second = np.where(alone, np.nan, value_of(paired["v_ba"]))
+    values = np.concatenate([value_of(paired["v_ab"]), second])
+    n = paired.height
+    pair = np.concatenate([np.arange(n), np.arange(n)])
+    position = np.concatenate([np.where(alone, 0.0, 1.0), np.full(n, -1.0)])
+    read = ~np.isnan(values)
+    return _Rows(pair[read], position[read], values[read])
+
+
+def _unit(paired: pl.DataFrame) -> NDArray[np.int64]:
+    """What errors are clustered by: pairs that share a number are not independent."""
+    if "group" in paired.columns and paired["group"].n_unique() >= _FEWEST_PROMPTS:
+        return paired["group"].to_numpy().astype(np.int64)
+    return np.arange(paired.height)
 
 
 def _against_people(
-    leads: Values,
-    rows: NDArray[np.int64],
-    position: Values,
-    outcome: Values,
-    labelled: NDArray[np.int64],
-    human: list[str | None],
+    leads: Values, rows: _Rows, human: Values, unit: NDArray[np.int64]
 ) -> tuple[list[Coefficient] | None, list[Coefficient] | None]:
     """People's coefficients and the judge's differences, in one fit over the same pairs."""
+    labelled = np.flatnonzero(~np.isnan(human))
     if not len(labelled):
         return None, None
-    known = np.isin(rows, labelled)
-    theirs = leads[labelled]
-    mine = leads[rows[known]]
-    terms = np.vstack(
-        [
-            np.column_stack([theirs, np.zeros((len(theirs), theirs.shape[1] + 1))]),
-            np.column_stack([mine, mine, position[known]]),
-        ]
-    )
-    said = np.array([_value(human[row]) for row in labelled])
-    outcomes = np.concatenate([said, outcome[known]])
-    found = fit(terms, outcomes, np.concatenate([labelled, rows[known]]))
-    count = theirs.shape[1]
+    known = ~np.isnan(human[rows.pair])
+    pairs, count = rows.pair[known], leads.shape[1]
+    terms = np.zeros((len(labelled) + len(pairs), 2 * count + 1))
+    terms[: len(labelled), :count] = leads[labelled]
+    for start in (0, count):
+        terms[len(labelled) :, start : start + count] = leads[pairs]
+    terms[len(labelled) :, -1] = rows.position[known]
+    outcomes = np.concatenate([human[labelled], rows.outcome[known]])
+    found = fit(terms, outcomes, unit[np.concatenate([labelled, pairs])])
     return found[:count], found[count : 2 * count]
 
 
-def _value(label: str | None) -> float:
-    return {"A": 1.0, "B": 0.0}.get(label or "", 0.5)
-
-
-def _position(verdicts: list[tuple[str, str]]) -> PositionBias:
-    decided = [(v, "AB"[at]) for both in verdicts for at, v in enumerate(both) if v in ("A", "B")]
-    readable = [both for both in verdicts if "-" not in both]
-    flips = [both for both in readable if both[0] != both[1]]
-    strict = [both for both in flips if "tie" not in both]
+def _position(paired: pl.DataFrame) -> PositionBias:
+    first, second = paired["v_ab"], paired["v_ba"]
+    decided = _count(first.is_in(["A", "B"])) + _count(second.is_in(["A", "B"]))
+    readable = paired.filter((first != "-") & (second != "-"))
+    flips = readable.filter(readable["v_ab"] != readable["v_ba"])
+    strict = flips.filter((flips["v_ab"] != "tie") & (flips["v_ba"] != "tie"))
     return PositionBias(
-        exact_share(sum(v == first for v, first in decided), len(decided)),
-        exact_share(len(flips), len(readable)),
-        exact_share(sum(both == ("A", "B") for both in strict), len(strict)),
+        exact_share(_count(first == "A") + _count(second == "B"), decided),
+        exact_share(flips.height, readable.height),
+        exact_share(_count(strict["v_ab"] == "A"), strict.height),
     )
+
+
+def _count(flags: pl.Series) -> int:
+    return int(flags.sum())

@@ -180,14 +180,15 @@ def human_ceiling(pairs: pl.DataFrame) -> Estimate:
 
     Votes whose others have no single mode are left out: nobody can agree with a split.
     """
+    counted = pairs.group_by(votes=pl.col("annotators").list.join(" ")).len()
     right = asked = 0
-    for votes in pairs["annotators"]:
+    for pattern, count in counted.iter_rows():
+        votes = pattern.split()
         for at, vote in enumerate(votes):
-            others = [v for place, v in enumerate(votes) if place != at]
-            mode = _mode(others)
+            mode = _mode(votes[:at] + votes[at + 1 :])
             if mode is not None:
-                asked += 1
-                right += vote == mode
+                asked += count
+                right += count * (vote == mode)
     return share(right, asked)
 
 

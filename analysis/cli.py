@@ -15,6 +15,7 @@ import polars  # noqa: F401
 import sqlalchemy  # noqa: F401
 
 from analysis import (
+    bias_commands,
     calibration_commands,
     cost_commands,
     judgement_commands,
@@ -188,4 +189,5 @@ commands: list[click.Command] = [
     *cost_commands.commands,
     *loop_commands.commands,
     *quality_commands.commands,
+    *bias_commands.commands,
 ]

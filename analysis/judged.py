@@ -6,8 +6,10 @@ words, null where it cannot be read.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
+from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +41,10 @@ VERDICTS: dict[str, Any] = {
     "seconds": pl.Float64,
     "cost_usd": pl.Float64,
 }
+_FIELD_OF = {"judge": "name", "is_soft": "is_probability"}
+TEXTS = ["response_a", "response_b"]
+#: Lines that are held at a time before they become columns.
+BATCH = 20_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,16 +70,51 @@ def read_pairs(path: Path) -> pl.DataFrame:
     Raises:
         ContractError: Names the file and the line: no pair, or an id seen before.
     """
-    seen: dict[str, int] = {}
-    rows = []
-    for number, pair in lines_of(path, HumanPair):
-        if first := seen.get(pair.id):
-            raise ContractError(f"{path}:{number}: pair {pair.id!r} stands at line {first} already")
-        seen[pair.id] = number
-        rows.append(_pair_row(pair))
-    if not rows:
+    chars = [pl.col(f"response_{side}").str.len_chars().alias(f"chars_{side}") for side in "ab"]
+    parts = [each.with_columns(chars).drop(TEXTS) for each in pair_frames(path)]
+    return whole(path, parts).select(list(PAIRS)).cast(PAIRS)  # type: ignore[arg-type]
+
+
+def pair_frames(path: Path) -> Iterator[pl.DataFrame]:
+    """Pairs with their texts and the line that each stands on, so many at a time.
+
+    Columns: line, pair_id, prompt, response_a, response_b, human, annotators.
+
+    Raises:
+        ContractError: Names the file and the line that holds no pair.
+    """
+    names = ["line", "pair_id", "prompt", "response_a", "response_b", "human", "annotators"]
+    votes = pl.col("annotators").str.split(" ")
+    nobody = pl.lit([], dtype=pl.List(pl.String))
+    for columns in _batches(_pair_rows(path)):
+        yield pl.DataFrame(
+            dict(zip(names, columns, strict=True)), schema_overrides={"human": pl.String}
+        ).with_columns(annotators=pl.when(pl.col("annotators") == "").then(nobody).otherwise(votes))
+
+
+def _pair_rows(path: Path) -> Iterator[tuple[Any, ...]]:
+    for line, pair in lines_of(path, HumanPair):
+        votes = " ".join(pair.meta.annotators)
+        texts = (pair.prompt, pair.response_a, pair.response_b)
+        yield (line, pair.id, *texts, pair.human_preference, votes)
+
+
+def whole(path: Path, parts: Sequence[pl.DataFrame]) -> pl.DataFrame:
+    """Parts of a file of pairs as one frame, without the numbers of the lines.
+
+    Raises:
+        ContractError: There is no pair, or an id stands twice: names both lines.
+    """
+    if not parts:
         raise ContractError(f"{path}: holds no pair")
-    return pl.DataFrame(rows, schema=PAIRS)
+    pairs = pl.concat(parts)
+    if found := _repeated(pairs, ["pair_id"]):
+        first, again = found
+        raise ContractError(
+            f"{path}:{again['line']}: pair {again['pair_id']!r} stands at line {first['line']} "
+            "already"
+        )
+    return pairs.drop("line")
 
 
 def read_verdicts(paths: Iterable[Path]) -> pl.DataFrame:
@@ -82,35 +123,68 @@ def read_verdicts(paths: Iterable[Path]) -> pl.DataFrame:
     Raises:
         ContractError: Names the file and the line: no verdict, or one given before.
     """
-    seen: dict[tuple[str, str, str], str] = {}
-    rows = []
-    for path in paths:
-        for number, said in lines_of(path, JudgedPair):
-            # Without an order it stands for both, so that neither may come beside it.
-            for order in ("AB", "BA") if said.order == "none" else (said.order,):
-                key = (said.name, said.pair_id, order)
-                if first := seen.get(key):
-                    raise ContractError(
-                        f"{path}:{number}: {said.name} judged pair {said.pair_id!r} in order "
-                        f"{order} at {first} already; tests of repetition take a second file"
-                    )
-                seen[key] = f"{path}:{number}"
-            rows.append(_verdict_row(said))
-    if not rows:
+    parts = [each for path in paths for each in _verdict_frames(path)]
+    if not parts:
         raise ContractError("the files of verdicts hold none")
-    return pl.DataFrame(rows, schema=VERDICTS)
+    verdicts = pl.concat(parts)
+    # Without an order a verdict stands for both, so that neither may come beside it.
+    orders = (
+        pl.when(pl.col("order") == "none").then(["AB", "BA"]).otherwise(pl.concat_list("order"))
+    )
+    both = verdicts.with_columns(order=orders).explode("order")
+    if found := _repeated(both, ["judge", "pair_id", "order"]):
+        first, again = found
+        raise ContractError(
+            f"{again['path']}:{again['line']}: {again['judge']} judged pair {again['pair_id']!r} "
+            f"in order {again['order']} at {first['path']}:{first['line']} already; tests of "
+            "repetition take a second file"
+        )
+    return verdicts.select(list(VERDICTS))
+
+
+def _verdict_frames(path: Path) -> Iterator[pl.DataFrame]:
+    schema = {"line": pl.Int64, **VERDICTS}
+    for columns in _batches(_verdict_rows(path)):
+        made = dict(zip(schema, columns, strict=True))
+        yield pl.DataFrame(made, schema=schema).with_columns(path=pl.lit(str(path)))
+
+
+def _verdict_rows(path: Path) -> Iterator[tuple[Any, ...]]:
+    known = attrgetter(*(_FIELD_OF.get(name, name) for name in VERDICTS))
+    for line, said in lines_of(path, JudgedPair):
+        yield (line, *known(said))
+
+
+def _batches(rows: Iterator[tuple[Any, ...]]) -> Iterator[Iterator[tuple[Any, ...]]]:
+    """The columns of so many rows at a time."""
+    while batch := list(islice(rows, BATCH)):
+        yield zip(*batch, strict=True)
+
+
+def _repeated(rows: pl.DataFrame, key: list[str]) -> tuple[dict[str, Any], dict[str, Any]] | None:
+    """The first row whose key stood before, and the one where it did; None without any."""
+    again = rows.filter(~pl.struct(key).is_first_distinct()).head(1)
+    if again.is_empty():
+        return None
+    row = again.row(0, named=True)
+    first = rows.filter(*(pl.col(name) == row[name] for name in key))
+    return first.row(0, named=True), row
 
 
 def join(pairs: pl.DataFrame, verdicts: pl.DataFrame) -> Joined:
     """Keep what both sides know, by id, and say what only one knows."""
-    known, judged = set(pairs["pair_id"]), set(verdicts["pair_id"])
-    both = known & judged
     return Joined(
-        pairs=pairs.filter(pl.col("pair_id").is_in(both)),
-        verdicts=verdicts.filter(pl.col("pair_id").is_in(both)),
-        only_human=tuple(sorted(known - judged)),
-        only_judged=tuple(sorted(judged - known)),
+        pairs=pairs.join(verdicts, on="pair_id", how="semi", maintain_order="left"),
+        verdicts=verdicts.join(pairs, on="pair_id", how="semi", maintain_order="left"),
+        only_human=only_first(pairs, verdicts),
+        only_judged=only_first(verdicts, pairs),
     )
+
+
+def only_first(first: pl.DataFrame, second: pl.DataFrame) -> tuple[str, ...]:
+    """Ids that the first frame has and the second has not, sorted."""
+    missing = first.select("pair_id").join(second, on="pair_id", how="anti")
+    return tuple(missing["pair_id"].unique().sort())
 
 
 def verdict_table(verdicts: pl.DataFrame) -> pl.DataFrame:
@@ -156,21 +230,3 @@ def verdict_of(p_a: pl.Expr) -> pl.Expr:
         .then(pl.lit("B"))
         .otherwise(pl.lit("tie"))
     )
-
-
-def _pair_row(pair: HumanPair) -> dict[str, Any]:
-    return {
-        "pair_id": pair.id,
-        "prompt": pair.prompt,
-        "human": pair.human_preference,
-        "chars_a": len(pair.response_a),
-        "chars_b": len(pair.response_b),
-        "annotators": list(pair.meta.annotators),
-    }
-
-
-def _verdict_row(said: JudgedPair) -> dict[str, Any]:
-    own = {name: getattr(said, name) for name in VERDICTS if hasattr(said, name)}
-    low, high = said.clamp or (None, None)
-    clamp = {"clamp_low": low, "clamp_high": high}
-    return own | clamp | {"judge": said.name, "is_soft": said.p_first is not None}

@@ -1,4 +1,4 @@
-"""Commands that say how good labels are: ``certify``, ``agreement``, ``bias``,
+"""Commands that say how good labels are: ``certify``, ``agreement``,
 ``verify``.
 
 Arguments and messages only; the numbers come from the other modules. A judge is asked by the
@@ -136,7 +136,7 @@ def _write(
     if json_out:
         made = [certificate_view.as_json(each) for each in certificates]
         content = made[0] if len(made) == 1 else {"certificates": made}
-        _write_json(json_out, content)
+        write_json(json_out, content)
     if html_out:
         title = certificates[0].judge if len(certificates) == 1 else "Judges"
         with output_file(html_out) as writer:
@@ -165,7 +165,8 @@ def _labels(
     from analysis.records import load_run
 
     with reading(run) as (connection, _):
-        return labels_of_run(load_run(connection, run).frames)
+        records = load_run(connection, run)
+    return labels_of_run(records.frames, records.constitution)
 
 
 def _label_options(command: Callable[..., None]) -> Callable[..., None]:
@@ -183,6 +184,8 @@ def _label_options(command: Callable[..., None]) -> Callable[..., None]:
 @click.command()
 @_label_options
 @PAIRS
+@click.option("--against", multiple=True, type=_FILE, help="Verdicts of another labeller.")
+@click.option("--against-judge", help="Whose of these, where they are of several judges.")
 @click.option("--list", "listed", type=click.IntRange(0), default=10, show_default=True)
 @click.option("--json", "json_out", type=_FILE, help="Write the numbers here; - for stdout.")
 def agreement(
@@ -192,40 +195,27 @@ def agreement(
     mode: Mode,
     tie_margin: float,
     pairs: Path,
+    against: tuple[Path, ...],
+    against_judge: str | None,
     listed: int,
     json_out: Path | None,
 ) -> None:
     """Compare AI labels with people's, joined by id: of the label jobs of RUN, or of --ai files.
 
     Prints agreement with and without ties, chance-corrected, what people reach among themselves,
-    and the disagreements with what the data say about each.
+    and the disagreements with what the data say about each. With --against it says whether
+    another labeller is right more often on the same pairs (McNemar's test).
     """
     from analysis.agreement_view import compare, print_comparison
     from analysis.judged import read_pairs
+    from analysis.label_sources import labels_of_files
 
-    found = compare(read_pairs(pairs), _labels(run, ai, judge, mode, tie_margin))
-    _write_json(json_out, found.as_json())
+    labels = _labels(run, ai, judge, mode, tie_margin)
+    other = labels_of_files(against, against_judge, mode, tie_margin) if against else None
+    found = compare(read_pairs(pairs), labels, other)
+    write_json(json_out, found.as_json())
     if str(json_out) != "-":
         print_comparison(found, listed)
-
-
-@click.command()
-@click.option("--ai", multiple=True, required=True, type=_FILE, help="Verdicts in both orders.")
-@click.option("--judge", help="Whose verdicts, where the files are of several judges.")
-@PAIRS
-@click.option("--json", "json_out", type=_FILE, help="Write the numbers here; - for stdout.")
-def bias(ai: tuple[Path, ...], judge: str | None, pairs: Path, json_out: Path | None) -> None:
-    """What moves a judge besides what people value: position, length and style.
-
-    Where pairs have human labels, a bias is the judge's coefficient minus people's on the same
-    pairs, Holm-corrected; without them it is the judge's own preference, and said to be one.
-    """
-    from analysis.bias_view import measured, print_report
-
-    found = measured(pairs, ai, judge)
-    _write_json(json_out, asdict(found))
-    if str(json_out) != "-":
-        print_report(found)
 
 
 @click.group()
@@ -239,6 +229,7 @@ def verify() -> None:
               help="Labels to check; below 1 a share of them.")  # fmt: skip
 @click.option("--floor", type=click.FloatRange(0, 1, min_open=True), default=0.15,
               show_default=True, help="Part of the budget spread evenly.")  # fmt: skip
+@click.option("--harm", help="A category (harmlessness), or a file that names pairs: drawn more.")
 @click.option("--seed", type=int, default=0, show_default=True)
 @click.option("--pairs", type=_FILE, help="Pairs whose texts to show beside the drawn labels.")
 @click.option("--out", type=_FILE, required=True, help="File to write; - for stdout.")
@@ -250,17 +241,24 @@ def verify_plan(
     tie_margin: float,
     budget: float,
     floor: float,
+    harm: str | None,
     seed: int,
     pairs: Path | None,
     out: Path,
 ) -> None:
     """Draw a sample in which doubtful labels are likelier, each with a known probability.
 
+    --harm makes likelier what would cost more if it were wrong: labels by a principle of that
+    category, pairs whose "category" (also under "meta") it is, or the pairs that a file names.
     People fill in "human_preference" (A, B or tie); 'preceptor verify estimate' does the rest.
     """
     from analysis import samples
+    from analysis.harm import with_harm
 
-    lines = samples.plan(_labels(run, ai, judge, mode, tie_margin), budget, seed, floor)
+    labels = _labels(run, ai, judge, mode, tie_margin)
+    if harm:
+        labels = with_harm(labels, harm, pairs)
+    lines = samples.plan(labels, budget, seed, floor)
     samples.write(lines, pairs, out)
     click.echo(f"{len(lines)} of {lines[0]['population']} labels drawn, seed {seed}", err=True)
 
@@ -288,13 +286,14 @@ def verify_estimate(
 
     labels = _labels(run, ai, judge, mode, tie_margin) if run or ai else None
     found = samples.estimate(sample, labels, people)
-    _write_json(json_out, asdict(found))
+    write_json(json_out, asdict(found))
     if str(json_out) != "-":
         for line in samples.told(found):
             click.echo(line)
 
 
-def _write_json(out: Path | None, content: Any) -> None:
+def write_json(out: Path | None, content: Any) -> None:
+    """Write an object as JSON where a file is named."""
     from analysis.output_file import output_file
 
     if out:
@@ -302,4 +301,4 @@ def _write_json(out: Path | None, content: Any) -> None:
             writer.write(json.dumps(content, indent=2) + "\n")
 
 
-commands: list[click.Command] = [certify, agreement, bias, verify]
+commands: list[click.Command] = [certify, agreement, verify]

@@ -1,7 +1,7 @@
 """AI labels as one frame, wherever they come from: verdict files of any judge, or a run.
 
 Columns: pair_id, ai (A, tie, B, ``-`` unreadable), p_a (mean of both orders, null where unknown),
-consistent, confidence.
+consistent, confidence, category (of the principle that was asked; null where none was or is known).
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import polars as pl
 from analysis.certificate import Mode, label_of
 from analysis.frames import Frames
 from analysis.judged import read_verdicts, verdict_table
+from schemas.constitution import Constitution
 from schemas.errors import ContractError
 
 LABELS = {
@@ -22,6 +23,7 @@ LABELS = {
     "p_a": pl.Float64,
     "consistent": pl.Boolean,
     "confidence": pl.Float64,
+    "category": pl.String,
 }
 
 
@@ -40,6 +42,7 @@ def labels_of_files(
             # Scores say which is better, and not how likely that is.
             p_a=pl.when(~pl.col("no_order")).then("p_mean"),
             consistent=pl.when(~pl.col("no_order")).then(pl.col("v_ab") == pl.col("v_ba")),
+            category=pl.lit(None, pl.String),
         )
     )
 
@@ -51,7 +54,7 @@ def one_judge(paths: Sequence[Path], judge: str | None) -> pl.DataFrame:
         ContractError: A line is no verdict, several judges and none named, or none of that name.
     """
     verdicts = read_verdicts(paths)
-    judges = sorted(set(verdicts["judge"]))
+    judges = list(verdicts["judge"].unique().sort())
     if judge is None and len(judges) > 1:
         raise ContractError(f"the verdicts are of several judges: name one of {', '.join(judges)}")
     chosen = verdicts.filter(pl.col("judge") == (judge or judges[0]))
@@ -60,8 +63,12 @@ def one_judge(paths: Sequence[Path], judge: str | None) -> pl.DataFrame:
     return chosen
 
 
-def labels_of_run(frames: Frames) -> pl.DataFrame:
+def labels_of_run(frames: Frames, constitution: Constitution | None = None) -> pl.DataFrame:
     """The labels that a run's ``label`` jobs gave, by the caller's id.
+
+    Args:
+        frames: Of the run.
+        constitution: Its principles' categories; None leaves them unknown.
 
     Raises:
         ContractError: A job has no id of the caller's, or two have the same: nothing joins them.
@@ -75,10 +82,15 @@ def labels_of_run(frames: Frames) -> pl.DataFrame:
             'with "id", each once'
         )
     joined = jobs.join(frames.preferences, on="job_id", how="left")
+    principles = constitution.principles if constitution else ()
+    category = {each.name: str(each.category) for each in principles}
     return _finished(
         joined.with_columns(
             pair_id=pl.col("id"),
             ai=_readable_or_dash(),
+            category=pl.col("principle").replace_strict(
+                category, default=None, return_dtype=pl.String
+            ),
         )
     )
 

@@ -14,7 +14,8 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from analysis.agreement import consensus, same_items
+from analysis.agreement import consensus
+from analysis.same_pairs import same_pairs
 from analysis.statistics.chance import SCALE
 from analysis.statistics.estimates import (
     DRAWS,
@@ -183,7 +184,7 @@ def _vote(labels: pl.Series, best: pl.Series, human: pl.Series, seed: int) -> Vo
     return Vote(
         _member(labels.name, labels, human),
         from_patterns(counts, gain, int(both.sum()), seed=seed),
-        same_items(mine, theirs, people),
+        same_pairs(mine, theirs, people).p,
     )
 
 

@@ -11,7 +11,7 @@ from analysis.statistics.estimates import Estimate
 from schemas.config import QualityConfig
 
 JUDGE = "preceptor judge --config my.yaml --pairs {pairs} --out verdicts.jsonl"
-BIAS = "preceptor bias --ai verdicts.jsonl --pairs {pairs}"
+BIAS = "preceptor bias --ai verdicts.jsonl --pairs {pairs} --mitigate all"
 POSITION = "position"
 
 

@@ -127,15 +127,19 @@ def run_bias(frames: Frames, pairs: Path) -> BiasReport | None:
     None where no such label was read. Identical responses were judged by nobody and left out.
     """
     texts = {pair.id: pair for _, pair in lines_of(pairs, HumanPair)}
-    jobs = frames.jobs.filter(pl.col("kind") == "label").select("job_id", pair_id="id")
+    jobs = frames.jobs.filter(pl.col("kind") == "label").select(
+        "job_id", "prompt_digest", pair_id="id"
+    )
     judged = jobs.join(frames.preferences.filter(~pl.col("identical")), on="job_id")
-    judged = judged.filter(pl.col("pair_id").is_in(texts)).sort("pair_id")
+    is_read = pl.any_horizontal(pl.col("p_a_shown_first", "p_a_shown_second").is_not_null())
+    judged = judged.filter(pl.col("pair_id").is_in(texts), is_read).sort("pair_id")
     paired = judged.select(
         "pair_id",
+        group=pl.col("pair_id").min().over("prompt_digest").rank("dense").cast(pl.Int64) - 1,
         v_ab=verdict_of(pl.col("p_a_shown_first")),
         v_ba=verdict_of(pl.col("p_a_shown_second")),
         no_order=pl.lit(value=False),
-    ).filter((pl.col("v_ab") != "-") | (pl.col("v_ba") != "-"))
+    )
     if paired.is_empty():
         return None
     found = [texts[name] for name in paired["pair_id"]]

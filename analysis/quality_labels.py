@@ -118,7 +118,7 @@ def agreement_section(evidence: Evidence) -> Section:
         return Section("agreement", Status.NO_THRESHOLD, criterion, found, None, advices)
     status = at_least(measured, least)
     if status is not Status.PASSED:
-        shown = f"{sentence(agreed, of)}; {criterion}"
+        shown = f"{sentence(agreed, of)}; wanted is {criterion}"
         advices = (_agreement_advice(evidence, status, measured, least, shown), *advices)
     return Section("agreement", status, criterion, found, None, advices)
 
@@ -174,7 +174,7 @@ def _agreement_found(
     decided = sentence(compared.agreement.decided, "pairs that both sides decide")
     yield f"{decided}; Cohen's kappa {signed(compared.agreement.kappa)}"
     yield f"people among themselves: {sentence(ceiling, 'votes')}"
-    kinds = ", ".join(f"{count} {name}" for name, count in compared.categories.most_common(3))
+    kinds = ", ".join(f"{n} {name}" for name, n in list(compared.categories.items())[:3])
     if kinds:
         yield f"disagreements: {kinds}"
 

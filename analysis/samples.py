@@ -72,7 +72,8 @@ def plan(labels: pl.DataFrame, budget: float, seed: int, floor: float) -> list[d
     """The lines of a sample.
 
     Args:
-        labels: As in ``label_sources``; unreadable ones are no labels and are not drawn.
+        labels: As in ``label_sources``; unreadable ones are no labels and are not drawn. With a
+            column is_harm, those where it is true are likelier to be drawn.
         budget: Labels to check; a share of them where it is below 1.
         seed: Of the draw.
         floor: Part of the budget that is spread evenly.
@@ -89,7 +90,9 @@ def plan(labels: pl.DataFrame, budget: float, seed: int, floor: float) -> list[d
         readable["p_a"].fill_null(float("nan")).to_numpy(),
         readable["consistent"].fill_null(False).to_numpy(),
         (readable["ai"] == "tie").to_numpy(),
-        np.zeros(n, dtype=bool),
+        readable["is_harm"].to_numpy()
+        if "is_harm" in readable.columns
+        else np.zeros(n, dtype=bool),
     )
     try:
         probabilities = inclusion_probabilities(scores, wanted, floor)

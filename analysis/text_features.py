@@ -1,6 +1,8 @@
 """What a text looks like, whatever it says: length, formality, assertiveness, complexity, markdown.
 
-Word lists for English; in other languages length, complexity and markdown still hold.
+One text at a time and in plain Python: what a feature *is* stands here. ``text_columns`` computes
+the same of many texts. Word lists for English; in other languages length, complexity and markdown
+still hold.
 """
 
 from __future__ import annotations
@@ -10,25 +12,25 @@ import re
 
 DIMENSIONS = ("length", "formality", "assertiveness", "complexity", "markdown")
 
-_WORD = re.compile(r"[^\W_]+(?:['\u2019][^\W_]+)*")
+WORD = re.compile(r"[^\W_]+(?:['\u2019][^\W_]+)*")
 _SENTENCE_END = re.compile(r"[.!?\u2026]+(?=\s|$)|\n{2,}")
-_CONTRACTED = re.compile(r"\b\w+['\u2019](?:t|re|ve|ll|d|m|s)\b", re.IGNORECASE)
-_COLLOQUIAL = re.compile(
+CONTRACTED = re.compile(r"\b\w+['\u2019](?:t|re|ve|ll|d|m|s)\b", re.IGNORECASE)
+COLLOQUIAL = re.compile(
     r"\b(?:yeah|yep|nope|ok|okay|hey|hi|gonna|wanna|gotta|kinda|sorta|stuff|guys?|cool|awesome"
     r"|lol|btw|kid(?:s|ding)?|huh|hmm+|oh|wow|pretty much|a lot|I|you)\b"
 )
-_HEDGES = re.compile(
+HEDGES = re.compile(
     r"\b(?:may|might|could|perhaps|maybe|possibly|probably|likely|seems?|appears?|somewhat|suggests?"
     r"|I think|I believe|I guess|in my opinion|not sure|unsure|sort of|kind of|generally|usually"
     r"|sometimes|often|roughly|approximately)\b",
     re.IGNORECASE,
 )
-_BOOSTERS = re.compile(
+BOOSTERS = re.compile(
     r"\b(?:certainly|definitely|clearly|obviously|undoubtedly|of course|always|never|must"
     r"|absolutely|surely|without (?:a )?doubt|in fact|indeed|completely|totally|exactly)\b",
     re.IGNORECASE,
 )
-_MARKDOWN = re.compile(
+MARKDOWN = re.compile(
     r"^\s*(?:[-*+]|\d{1,2}[.)])\s+|^#{1,6}\s|\*\*[^*\n]+\*\*|`[^`\n]+`|^```|^\|.*\|$", re.MULTILINE
 )
 
@@ -41,13 +43,13 @@ def features(text: str) -> tuple[float, float, float, float, float]:
     index (Source: Smith and Senter 1967, AMRL-TR-66-220), 0 for no words. markdown: log of marks
     + 1.
     """
-    words = _WORD.findall(text)
+    words = WORD.findall(text)
     count = len(words)
     if not count:
         return 0.0, 0.0, 0.0, 0.0, 0.0
     per_100 = 100 / count
-    casual = len(_CONTRACTED.findall(text)) + len(_COLLOQUIAL.findall(text))
-    assertive = len(_BOOSTERS.findall(text)) - len(_HEDGES.findall(text))
+    casual = len(CONTRACTED.findall(text)) + len(COLLOQUIAL.findall(text))
+    assertive = len(BOOSTERS.findall(text)) - len(HEDGES.findall(text))
     sentences = max(1, len(_SENTENCE_END.findall(text.strip() + " ")))
     characters = sum(map(len, words))
     return (
@@ -55,5 +57,5 @@ def features(text: str) -> tuple[float, float, float, float, float]:
         -casual * per_100,
         assertive * per_100,
         4.71 * characters / count + 0.5 * count / sentences - 21.43,
-        math.log1p(len(_MARKDOWN.findall(text))),
+        math.log1p(len(MARKDOWN.findall(text))),
     )

@@ -7,7 +7,7 @@ weights undo that, so that the estimate is of all labels and not of the doubtful
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -106,11 +106,40 @@ def draw(probabilities: Values, seed: int) -> NDArray[np.int64]:
 def weighted_mean(values: Values, probabilities: Values) -> WeightedEstimate:
     """Mean over all labels by the Hajek ratio, from the drawn ones.
 
+    The interval of a share is Wilson's at the size that an even sample of the same error would
+    have: it stays within 0 and 1, and is no point where all that were checked are right.
+
     Args:
         values: What people found, e.g. 1 where the AI's label is right.
         probabilities: Inclusion probabilities of these same labels.
     """
+    found = _plain(values, probabilities)
+    is_share = bool(np.isin(values, (0.0, 1.0)).all()) and len(values) > 1
+    return replace(found, estimate=_score_interval(found, probabilities)) if is_share else found
+
+
+def _plain(values: Values, probabilities: Values) -> WeightedEstimate:
     return _estimated(values, probabilities, float(np.average(values, weights=1 / probabilities)))
+
+
+def _score_interval(found: WeightedEstimate, probabilities: Values) -> Estimate:
+    """Source: Wilson 1927, JASA 22, with the effective size of Korn and Graubard 1998."""
+    mean, n = found.estimate.value, found.estimate.n
+    half = _half_width(found.estimate)
+    if mean is None or np.all(probabilities >= 1):
+        return found.estimate
+    z = _reach(found.effective_n)
+    if math.isnan(half):
+        # All alike: the error is not known from them, but what was not drawn may differ.
+        weights = 1 / probabilities
+        unseen = float(((1 - probabilities) * weights**2).sum() / (weights**2).sum())
+        size = found.effective_n / unseen
+    else:
+        size = mean * (1 - mean) * (z / half) ** 2
+    middle = (mean + z**2 / (2 * size)) / (1 + z**2 / size)
+    reach = z / (1 + z**2 / size) * math.sqrt(mean * (1 - mean) / size + (z / (2 * size)) ** 2)
+    # Rounding may leave an end a hair's breadth outside.
+    return Estimate(mean, max(0.0, middle - reach), min(1.0, middle + reach), n)
 
 
 def with_ai_labels(
@@ -132,7 +161,7 @@ def with_ai_labels(
     lam = _lambda(values, predicted, weights * np.sqrt(1 - np.minimum(probabilities, 1 - 1e-12)))
     rest = values - lam * predicted
     centre = lam * float(predicted_all.mean()) + float(np.average(rest, weights=weights))
-    plain = weighted_mean(values, probabilities)
+    plain = _plain(values, probabilities)
     helped = _estimated(rest, probabilities, float(np.average(rest, weights=weights)), centre)
     ratio = _half_width(plain.estimate) / _half_width(helped.estimate)
     n = plain.estimate.n
@@ -165,8 +194,13 @@ def _estimated(
     residuals = (values - mean) * weights
     spread = (1 - probabilities) * residuals**2
     error = math.sqrt(float(spread.sum()) * n / (n - 1)) / float(weights.sum())
-    reach = float(t.ppf((1 + LEVEL) / 2, max(1.0, effective - 1))) * error
+    reach = _reach(effective) * error
     return WeightedEstimate(Estimate(middle, middle - reach, middle + reach, n), effective)
+
+
+def _reach(effective: float) -> float:
+    """Standard errors to either side, by Student's t."""
+    return float(t.ppf((1 + LEVEL) / 2, max(1.0, effective - 1)))
 
 
 def _half_width(estimate: Estimate) -> float:

@@ -97,6 +97,21 @@ class JudgedPair(_Line):
         return f"{self.judge} {self.strategy}".strip()
 
     @property
+    def clamp_low(self) -> float | None:
+        """Lower end of the clamp."""
+        return self.clamp[0] if self.clamp else None
+
+    @property
+    def clamp_high(self) -> float | None:
+        """Upper end of the clamp."""
+        return self.clamp[1] if self.clamp else None
+
+    @property
+    def is_probability(self) -> bool:
+        """Whether the judge gave a probability, and not words alone."""
+        return self.p_first is not None
+
+    @property
     def p_a(self) -> float | None:
         """Probability that A is better; None where nothing readable was said."""
         if not self.is_readable:

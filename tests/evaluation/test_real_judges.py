@@ -86,7 +86,7 @@ def test_certificates_equal_a_plain_count_of_the_recorded_verdicts() -> None:
         assert found.kappa.value == pytest.approx(kappa)
 
 
-@pytest.mark.parametrize("judge", ["ChatGPT Vanilla", "GPT-4 CoT", "LLaMA2 Vanilla"])
+@pytest.mark.parametrize("judge", ["ChatGPT Vanilla", "GPT-4 CoT", "LLaMA2 Vanilla", "Falcon CoT"])
 def test_the_verification_sampler_finds_the_truth(judge: str) -> None:
     human = {row["id"]: row["human_preference"] for row in lines("llmbar_casestudy_pairs.jsonl")}
     labels = labels_of_files([TRANSCRIPTS], judge).filter(pl_readable())
@@ -106,7 +106,7 @@ def test_the_verification_sampler_finds_the_truth(judge: str) -> None:
         values.append(found.value)
         inside += found.low <= right.mean() <= found.high  # type: ignore[operator]
     assert np.mean(values) == pytest.approx(right.mean(), abs=0.005)
-    assert 0.93 <= inside / 1000 <= 0.99
+    assert 0.93 <= inside / 1000 <= 0.97
 
 
 def test_ppi_makes_checked_labels_worth_more() -> None:

@@ -9,10 +9,15 @@ import numpy as np
 import polars as pl
 import pytest
 from click.testing import CliRunner
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy.stats import t
 
-from analysis.bias import feature_differences, measure
-from analysis.judgement_commands import bias
-from analysis.statistics.logistic import fit
+from analysis.bias import feature_differences, measure, p_of_biases
+from analysis.bias_commands import bias
+from analysis.statistics.holm import holm
+from analysis.statistics.logistic import Coefficient, coefficients, fit
+from analysis.text_columns import features_of
 from analysis.text_features import DIMENSIONS, features
 
 N = 300
@@ -72,17 +77,48 @@ def test_always_the_first_is_position_and_no_style() -> None:
 
 
 def test_a_coin_and_other_people_are_seldom_flagged() -> None:
-    flags = 0
+    flags = dict.fromkeys(("people", "coin", "coin alone"), 0)
     worlds = [feature_differences(texts(100 + number)) for number in range(4)]
-    for seed in range(40):
+    for seed in range(60):
         leads = worlds[seed % 4]
-        generator = np.random.default_rng(seed)
-        other = people(leads, 1000 + seed)
-        found = report(people(leads, seed), other, other, leads)
-        flags += bool(flagged(found))
-        coin = [str(generator.choice(["A", "B"])) for _ in range(N)]
-        assert report(None, coin, coin, leads).with_people == 0
-    assert flags <= 6, "2 in 40 expected"
+        human, other = people(leads, seed), people(leads, 1000 + seed)
+        coin = [str(x) for x in np.random.default_rng(seed).choice(["A", "B"], N)]
+        flags["people"] += bool(flagged(report(human, other, other, leads)))
+        flags["coin"] += bool(flagged(report(human, coin, coin, leads)))
+        flags["coin alone"] += bool(flagged(report(None, coin, coin, leads)))
+    assert max(flags.values()) <= 8, "3 in 60 expected, 9 or more once in 300 times"
+
+
+def test_pairs_of_one_prompt_are_not_counted_as_independent() -> None:
+    leads = np.repeat(feature_differences(texts(1)), 2, axis=0)
+    said = np.repeat([str(x) for x in np.random.default_rng(3).choice(["A", "B"], N)], 2)
+    frame = pl.DataFrame({"human": said, "v_ab": said, "v_ba": said}).with_columns(
+        human=pl.lit(None, pl.String), no_order=False, group=pl.Series(np.arange(2 * N) // 2)
+    )
+    once = measure(frame[::2], leads[::2]).dimensions[0].judge
+    twice = measure(frame, leads).dimensions[0].judge
+    assert twice.high - twice.low == pytest.approx(once.high - once.low, rel=0.01)
+    apart = measure(frame.drop("group"), leads).dimensions[0].judge
+    assert apart.high - apart.low < 0.75 * (once.high - once.low)
+
+
+def test_a_coin_follows_length_less_than_people_and_that_is_no_bias() -> None:
+    leads = feature_differences(texts(1))
+    human = ["A" if lead > 0 else "B" for lead in leads[:, 0]]
+    coin = [str(x) for x in np.random.default_rng(3).choice(["A", "B"], N)]
+    length = report(human, coin, coin, leads).dimensions[0]
+    assert length.difference.high < 0
+    assert (length.is_flagged, length.is_less, length.p_holm) == (False, True, 1.0)
+
+
+def test_both_hypotheses_must_fall_for_a_bias() -> None:
+    def term(value: float, p: float) -> Coefficient:
+        return Coefficient(value, value - 1, value + 1, p)
+
+    own = [term(1, 0.001), term(1, 0.02), term(1, 0.001), term(-1, 0.001)]
+    apart = [term(1, 0.004), term(1, 0.001), term(-1, 0.001), term(-1, 0.3)]
+    # The larger of each is 0.004, 0.02, 1 (they point apart), 0.3: Holm by 4, 3, 1, 2.
+    assert p_of_biases(own, apart) == pytest.approx([0.016, 0.06, 1, 0.6])
 
 
 def test_without_people_it_is_a_preference() -> None:
@@ -108,6 +144,47 @@ def test_the_fit_equals_an_unpenalised_one_where_there_is_much_to_see() -> None:
     assert [(c.high - c.low) / 3.92 for c in ours] == pytest.approx(theirs.bse, rel=0.02)
 
 
+def test_errors_are_those_of_a_jackknife_over_clusters() -> None:
+    """One Newton step for each cluster left out is close to fitting again without it."""
+    generator = np.random.default_rng(4)
+    clusters = np.sort(generator.integers(0, 25, 200))
+    terms = generator.normal(size=(200, 2)) + generator.normal(size=(25, 2))[clusters]
+    outcomes = (generator.uniform(size=200) < 1 / (1 + np.exp(-terms @ [0.7, -0.2]))) * 1.0
+    kept = [clusters != each for each in range(25)]
+    without = np.array([coefficients(terms[k], outcomes[k], np.ones(k.sum())) for k in kept])
+    whole = coefficients(terms, outcomes, np.ones(200))
+    expected = np.sqrt(((without - whole) ** 2).sum(0) * 24 / 25)
+    ours = [(c.high - c.low) / 2 / t.ppf(0.975, 24) for c in fit(terms, outcomes, clusters)]
+    assert ours == pytest.approx(expected, rel=0.08)
+
+
+@given(st.lists(st.floats(0, 1), min_size=1, max_size=8))
+@settings(max_examples=10)
+def test_holm_equals_the_librarys(p_values: list[float]) -> None:
+    from statsmodels.stats.multitest import multipletests
+
+    theirs = multipletests(p_values, method="holm")[1]
+    assert holm(p_values) == pytest.approx(list(theirs))
+
+
+LINES = "\n1. y|\n```|\n# h|\n\n|\n|  |\n- **point**|**b**|`c`|- x"
+WORDS = "may|I think|in fact|always|don't|it\u2019s|rock'n'roll|'kinda'|e.g.|MAYBE|_a_|9,5"
+ODD = "caf\u00e9|m\u0130ght|\u24b6|x\u00b2|n\u0303|\x1c|\u2028|\u4e2d\u6587|\u2026|\u017fure"
+PIECES = [*f"{LINES}|{WORDS}|{ODD}".split("|"), "\n|a|b|"]
+
+
+@given(st.lists(st.one_of(st.sampled_from(PIECES), st.text(max_size=5)), max_size=25))
+@settings(max_examples=100, deadline=None)
+def test_columns_of_features_equal_the_plain_ones(pieces: list[str]) -> None:
+    texts = [
+        "".join(pieces),
+        " ".join(pieces),
+        "plain words. " + " ".join(f"{LINES}|{WORDS}".split("|")),
+    ]
+    found = features_of(pl.Series(texts))
+    assert found == pytest.approx(np.array([features(text) for text in texts]))
+
+
 def test_features_by_hand() -> None:
     found = dict(zip(DIMENSIONS, features("I can't say. Maybe it's so."), strict=True))
     # Six words; I, can't, it's are casual; one hedge; 4.71 * 19 / 6 + 0.5 * 3 - 21.43.
@@ -124,7 +201,7 @@ def test_the_command_says_what_it_is_without_people(tmp_path: Path) -> None:
     rows = [(str(n), a, b) for n, (a, b) in enumerate(texts(7))]
     pairs.write_text(
         "".join(
-            json.dumps({"id": n, "prompt": "p", "response_a": a, "response_b": b}) + "\n"
+            json.dumps({"id": n, "prompt": n, "response_a": a, "response_b": b}) + "\n"
             for n, a, b in rows
         )
     )

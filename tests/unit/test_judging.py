@@ -12,7 +12,8 @@ import pytest
 import yaml
 from click.testing import CliRunner
 
-from analysis.bias_view import measured
+from analysis.bias import measure
+from analysis.bias_sources import judged_texts
 from analysis.certificate import certify
 from analysis.judged import join, read_pairs, read_verdicts
 from analysis.label_sources import labels_of_files
@@ -125,7 +126,8 @@ def test_a_judge_without_orders_has_no_measure_of_them(tmp_path: Path) -> None:
     assert labels["ai"].to_list()[1] == "tie"
     for column in ("p_a", "consistent", "confidence"):
         assert labels[column].null_count() == 2
-    bias = measured(pairs, [verdicts], None)
+    texts = judged_texts(pairs, [verdicts], None)
+    bias = measure(texts.pairs, texts.leads)
     assert bias.position_term is None
     assert bias.position.first_share.value is None
     line = {"pair_id": "good", "order": "AB", "judge": "rules", "strategy": "score", "raw": "A"}

@@ -176,6 +176,13 @@ def test_labels_without_ids_are_no_evidence_and_no_error(tmp_path: Path) -> None
     assert "need ids of their own" in found.found[0]
 
 
+def test_people_who_labelled_other_pairs_are_said_to_match_nothing(tmp_path: Path) -> None:
+    evidence = quality_of([pair_job(7)], config(), pairs=people(tmp_path / "h", ["A"] * 3))
+    found = section(assess(evidence), "agreement")
+    assert found.status is Status.UNMEASURED
+    assert found.found == ("no label has the id of one of 3 labelled pairs",)
+
+
 def test_a_judge_that_names_the_first_fails_and_is_told_so() -> None:
     one_sided = {"p_a_shown_first": 0.9, "p_a_shown_second": 0.2, "consistent": False}
     report = assess(quality_of([pair_job(n, 0.55, **one_sided) for n in range(30)], config()))

@@ -122,3 +122,22 @@ def test_everything_checked_leaves_no_doubt() -> None:
     found = weighted_mean(right, np.ones(N))
     assert found.estimate.interval == pytest.approx((right.mean(), right.mean()))
     assert found.effective_n == pytest.approx(N)
+
+
+def test_a_share_has_wilsons_interval() -> None:
+    """At so small a probability that the finite population does not matter, it is the plain one."""
+    right = np.array([1.0] * 15 + [0.0] * 5)
+    found = weighted_mean(right, np.full(20, 1e-9)).estimate
+    # t of 19 degrees is 2.093, error sqrt(20 / 19) sqrt(.1875 / 20): size 19; z^2 / size 0.2306.
+    z, size = 2.0930, 19.0
+    middle = (0.75 + z * z / (2 * size)) / (1 + z * z / size)
+    reach = z / (1 + z * z / size) * np.sqrt(0.1875 / size + z * z / (4 * size * size))
+    assert (found.low, found.high) == pytest.approx((middle - reach, middle + reach), abs=1e-4)
+
+
+def test_all_right_in_a_sample_does_not_mean_all_are() -> None:
+    found = weighted_mean(np.ones(20), np.full(20, 0.1)).estimate
+    assert found.value == 1.0
+    # z^2 / (size + z^2) is missing, size 20 / 0.9.
+    assert found.low == pytest.approx(1 - 2.0930**2 / (20 / 0.9 + 2.0930**2), abs=1e-4)
+    assert found.high == 1.0

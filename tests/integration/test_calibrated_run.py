@@ -1,0 +1,92 @@
+"""A run with a calibration: severities on the shared scale, the critic's own kept beside them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+from sqlalchemy import Engine
+
+from schemas.calibration import CriticCalibration, raw_log_odds, wording_digest
+from schemas.config import RunConfig
+from schemas.constitution import load_constitution
+from schemas.database import open_database, transaction
+from schemas.errors import ConfigError
+from schemas.histories import iter_results
+from schemas.jobs import CritiqueJob
+from schemas.results import JobResult
+from schemas.routing import run_id_of
+from tests.integration.rows import open_jobs, scripted_config
+from tests.integration.working import claimed, scripted, work_job
+from workers.ledger import Ledger
+from workers.prompts.template_files import prompt_version
+from workers.steps import run_step
+
+JOB = CritiqueJob(id="one", prompt="Why?", response="Because. [[severity:0.3]]")
+
+
+def halved(model: str = "scripted") -> RunConfig:
+    """A calibration under which the scripted critic's 0.2 means 0.6, of one principle."""
+    clarity = load_constitution("default").principle("clarity")
+    made = CriticCalibration.model_validate(
+        {
+            "model": model,
+            "prompt_version": prompt_version("severity_v1"),
+            "use_rubrics": True,
+            "principles": {
+                "clarity": {
+                    "wording": wording_digest(clarity, use_rubrics=True),
+                    "anchors": 2,
+                    "is_own": False,
+                    "log_odds": (raw_log_odds(0.1), raw_log_odds(0.2)),
+                    "severities": (0.0, 0.6),
+                }
+            },
+            "evidence": {
+                "anchors": 2,
+                "rank_agreement": 1.0,
+                "rank_agreement_ci": None,
+                "threshold": 0.3,
+                "rated_above": 0.5,
+                "raw_above": 0.0,
+                "calibrated_above": 0.5,
+                "mean_error_raw": 0.3,
+                "mean_error_calibrated": 0.1,
+            },
+        }
+    )
+    selected = {"name": "default", "principles": ["clarity", "relevance"]}
+    return scripted_config(constitution=selected, calibration=made.model_dump())
+
+
+@pytest.fixture
+def database(database_url: str) -> Iterator[Engine]:
+    engine = open_database(database_url)
+    yield engine
+    engine.dispose()
+
+
+def result(database: Engine) -> JobResult:
+    with transaction(database) as connection:
+        (found,) = iter_results(connection, run_id_of("run"))
+        return found
+
+
+def test_a_severity_is_mapped_where_there_is_a_map(database: Engine) -> None:
+    (step,) = open_jobs(database, JOB, config=halved())
+    work_job(Ledger(database, "w", lease_s=30), scripted(), step)
+    found = {critique.principle: critique for critique in result(database).critiques}
+    mapped, own = found["clarity"], found["relevance"]
+    assert mapped.is_calibrated
+    assert mapped.severity == 0.6
+    assert mapped.needs_revision
+    assert mapped.raw_severity == pytest.approx(own.severity)
+    assert own.raw_severity is None
+    assert not own.is_calibrated
+
+
+def test_the_calibration_of_another_critic_fails_the_step(database: Engine) -> None:
+    (step_id,) = open_jobs(database, JOB, config=halved("other"))
+    step = claimed(Ledger(database, "w", lease_s=30), step_id)
+    with pytest.raises(ConfigError, match="calibration is of the critic other with prompt"):
+        run_step(step, scripted())
