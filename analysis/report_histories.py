@@ -62,13 +62,13 @@ def _kinds(frames: Frames) -> list[Named]:
         _ranked("largest regression", measured.filter(pl.col("gain") < 0).sort("gain", "job_id")),
         _ranked("closest call", closest.sort("confidence", "job_id")),
         _ranked("most rounds", _longest(jobs), 1),
-        _ranked("failed", jobs.filter(pl.col("state") == "failed"), 1),
+        _ranked("failed", jobs.filter(state="failed").sort("id", "job_id"), 1),
     ]
 
 
 def _longest(jobs: pl.DataFrame) -> pl.DataFrame:
     revised = jobs.filter(pl.col("rounds") > 0)
-    return revised.sort("rounds", descending=True, maintain_order=True)
+    return revised.sort("rounds", "id", "job_id", descending=[True, False, False])
 
 
 def _ranked(name: str, rows: pl.DataFrame, most: int = MOST_EACH) -> Named:

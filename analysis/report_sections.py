@@ -13,7 +13,7 @@ from analysis.calibration_view import named
 from analysis.certificate_view import ROWS
 from analysis.convergence import Convergence, convergence
 from analysis.cost import RunCost, run_cost
-from analysis.coverage import Coverage, coverage
+from analysis.coverage import coverage
 from analysis.coverage_view import notes
 from analysis.diagnosis import diagnose
 from analysis.figures import evenly
@@ -29,7 +29,7 @@ from schemas.constitution import Constitution
 
 #: Most rounds that a chart or a table shows; of more, as many evenly spaced ones.
 SHOWN_ROUNDS = 8
-#: Most near-duplicates and principles listed by name.
+#: Most lines of a diagnosis, and of what is wrong with a constitution.
 LISTED = 12
 
 _UNKNOWN_CALIBRATION = (
@@ -59,7 +59,7 @@ def loop_section(
         "found": found,
         "rows": evenly(_rounds(found, labels), SHOWN_ROUNDS),
         "rounds": len(found.severities),
-        "diagnosis": diagnose(found),
+        "diagnosis": _shortened(diagnose(found), "preceptor convergence"),
     }
 
 
@@ -108,13 +108,16 @@ def principle_section(records: RunRecords, constitution: Constitution | None) ->
     found = coverage(records.frames, constitution)
     known = {p.name: p for p in constitution.principles} if constitution else {}
     unasked = [known[name] for name in found.never_asked or ()]
-    return {"found": found, "unasked": unasked, "notes": _shortened(found)}
+    return {
+        "found": found,
+        "unasked": unasked,
+        "notes": _shortened(notes(found), "preceptor coverage"),
+    }
 
 
-def _shortened(found: Coverage) -> list[str]:
-    lines = notes(found)
+def _shortened(lines: Sequence[str], command: str) -> list[str]:
     more = len(lines) - LISTED
-    return lines if more <= 0 else [*lines[:LISTED], f"and {more} more: 'preceptor coverage'"]
+    return list(lines) if more <= 0 else [*lines[:LISTED], f"and {more} more: '{command}'"]
 
 
 def cost_section(records: RunRecords) -> dict[str, Any]:
