@@ -60,33 +60,44 @@ def render_report(
     Raises:
         ContractError: No ended job has one of these ids.
     """
-    constitution = sections.constitution_of(records)
-    labels, rounds = preferences(records.frames), round_charts(records)
-    return (
-        page_environment()
-        .get_template("report.html")
-        .render(
-            records=records,
-            written_at=datetime.now(UTC),
-            progress=records.progress,
-            config=records.config,
-            constitution=constitution,
-            calibration=sections.calibration_sentence(records),
-            accounting=accounting_line(records),
-            reasons=_reasons(records),
-            errors=tables.errors(records.frames).rows(named=True),
-            rounds=evenly(rounds, SHOWN_ROUNDS),
-            round_count=len(rounds),
-            slopes=_slopes(records),
-            gains=sections.loop_section(records, constitution, labels),
-            judge=sections.judge_section(records, labels, certificates),
-            principles=sections.principle_section(records, constitution),
-            revisions=tables.revision_outcomes(records.frames).rows(named=True),
-            cost=sections.cost_section(records),
-            stories=told(records, histories, jobs),
-            small_model=_uses_bundled_model(records),
-        )
+    page = page_environment().get_template("report.html")
+    return page.render(
+        records=records,
+        written_at=datetime.now(UTC),
+        progress=records.progress,
+        config=records.config,
+        small_model=_uses_bundled_model(records),
+        stories=told(records, histories, jobs),
+        **_ends(records),
+        **_measures(records, certificates),
     )
+
+
+def _ends(records: RunRecords) -> dict[str, Any]:
+    rounds = round_charts(records)
+    return {
+        "accounting": accounting_line(records),
+        "reasons": _reasons(records),
+        "errors": tables.errors(records.frames).rows(named=True),
+        "rounds": evenly(rounds, SHOWN_ROUNDS),
+        "round_count": len(rounds),
+        "slopes": _slopes(records),
+        "revisions": tables.revision_outcomes(records.frames).rows(named=True),
+    }
+
+
+def _measures(
+    records: RunRecords, certificates: Sequence[JudgeCertificate] | None
+) -> dict[str, Any]:
+    constitution, labels = sections.constitution_of(records), preferences(records.frames)
+    return {
+        "constitution": constitution,
+        "calibration": sections.calibration_sentence(records),
+        "gains": sections.loop_section(records, constitution, labels),
+        "judge": sections.judge_section(records, labels, certificates),
+        "principles": sections.principle_section(records, constitution),
+        "cost": sections.cost_section(records),
+    }
 
 
 def accounting_line(records: RunRecords) -> str:
