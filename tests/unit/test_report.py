@@ -145,11 +145,12 @@ def test_every_section_is_in_the_contents() -> None:
 def test_the_loop_is_told_with_intervals_and_counts() -> None:
     jobs = [looped(f"job-{n}", won=n != 0) for n in range(4)]
     text = plain(page(*jobs, constitution=load_constitution("default")))
-    # Three of four closing labels, Wilson; means of 0.4, 0.4, 0.4, -0.2 and of lengths 4 / 1.
+    # Three of four closing labels, Wilson; means of 0.4, 0.4, 0.4, -0.2; one word each.
     assert "closing labels, given once the loop had ended 75 % [30-95] 4" in text
     assert "jobs whose two critiques asked the same principles 25 % [5-70] 4" in text
     assert "+0.25 [-0.23 to +0.73] 4" in text
     assert "length drift 1.00" in text
+    assert "75 % of 4 final responses beat the first, says the judge" in text
     assert "25 % of jobs end with a response that the critic finds worse than the first" in text
 
 
