@@ -147,10 +147,7 @@ def page(joined: Joined, certificates: Sequence[Certificate], title: str) -> str
     environment = page_environment()
     return environment.get_template("certificate.html").render(
         title=title,
-        certificates=certificates,
-        rows=ROWS,
-        shown_as=shown_as,
-        share_keys=_KAPPAS,
+        judges=[(each, [(*row, getattr(each, row[0])) for row in ROWS]) for each in certificates],
         notes=notes(joined, certificates),
         written_at=datetime.now(UTC),
     )

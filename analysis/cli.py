@@ -30,6 +30,9 @@ if TYPE_CHECKING:
     from analysis.export import ExportFormat
     from analysis.pairs import SftKeep
     from schemas.acceptance import OpenRun
+    from schemas.certificates import JudgeCertificate
+
+    Certificates = list[JudgeCertificate] | None
 
 _OUT = click.option(
     "--out", type=click.Path(path_type=Path), required=True, help="File to write; - for stdout."
@@ -148,19 +151,40 @@ def _constitution(opened: OpenRun) -> tuple[str, str]:
 )
 @_OUT
 @click.option("--job", "jobs", multiple=True, help="Tell this job, by its id; may be repeated.")
-def report(run: str | None, results_file: Path | None, out: Path, jobs: tuple[str, ...]) -> None:
+@click.option(
+    "--certificate",
+    "certificate_files",
+    multiple=True,
+    type=click.Path(path_type=Path),
+    help="What 'preceptor certify --json' wrote of the judge, instead of the run's own.",
+)
+def report(
+    run: str | None,
+    results_file: Path | None,
+    out: Path,
+    jobs: tuple[str, ...],
+    certificate_files: tuple[Path, ...],
+) -> None:
     """Write one self-contained page of HTML about RUN, or about a file of results."""
     if (run is None) == (results_file is None):
         raise ConfigError("name either a RUN of the ledger or a file with --results")
-    page = _ledger_page(run, jobs) if run else _file_page(results_file or Path(), jobs)
     from analysis.output_file import output_file
+
+    known = _certificates(certificate_files)
+    page = _ledger_page(run, jobs, known) if run else _file_page(results_file, jobs, known)
 
     with output_file(out) as writer:
         writer.write(page)
     click.echo(f"report written to {_shown(out)}", err=True)
 
 
-def _ledger_page(run: str, jobs: tuple[str, ...]) -> str:
+def _certificates(files: tuple[Path, ...]) -> Certificates:
+    from schemas.certificates import read_certificates
+
+    return [each for file in files for each in read_certificates(file)] if files else None
+
+
+def _ledger_page(run: str, jobs: tuple[str, ...], known: Certificates) -> str:
     from analysis.records import LedgerHistories, load_run
     from analysis.report import render_report
     from schemas.database import transaction
@@ -168,14 +192,16 @@ def _ledger_page(run: str, jobs: tuple[str, ...]) -> str:
     with ledger() as engine:
         with transaction(engine) as connection:
             records = load_run(connection, run)
-        return render_report(records, LedgerHistories(engine, run), jobs=jobs)
+        histories = LedgerHistories(engine, run)
+        return render_report(records, histories, jobs=jobs, certificates=known)
 
 
-def _file_page(path: Path, jobs: tuple[str, ...]) -> str:
+def _file_page(path: Path | None, jobs: tuple[str, ...], known: Certificates) -> str:
     from analysis.records import FileHistories, load_results
     from analysis.report import render_report
 
-    return render_report(load_results(path), FileHistories(path), jobs=jobs)
+    path = path or Path()
+    return render_report(load_results(path), FileHistories(path), jobs=jobs, certificates=known)
 
 
 commands: list[click.Command] = [

@@ -5,6 +5,9 @@ What was not measured is a dash in a cell and "not measured" in a sentence.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import TypeVar
+
 from rich import box
 from rich.console import Console
 from rich.table import Table
@@ -12,6 +15,8 @@ from rich.table import Table
 from analysis.statistics.estimates import Estimate
 
 WIDTH = 100
+
+Row = TypeVar("Row")
 
 
 def console() -> Console:
@@ -80,3 +85,10 @@ def sentence(estimate: Estimate, of: str) -> str:
 def bar(part: int, most: int, width: int = 40) -> str:
     """A bar for one of several counts; anything above 0 shows."""
     return "█" * max(round(width * part / most), int(part > 0)) if most else ""
+
+
+def evenly(rows: Sequence[Row], most: int) -> list[Row]:
+    """At most ``most`` of the rows, first and last among them, evenly spaced."""
+    if len(rows) <= most:
+        return list(rows)
+    return [rows[round(i * (len(rows) - 1) / (most - 1))] for i in range(most)]

@@ -1,33 +1,36 @@
 """The report of a run: one self-contained page of HTML that loads nothing.
 
-Gathers numbers from ``analysis.tables`` and histories from ``analysis.story`` for the templates,
-which escape every text. A number that was not measured is printed as "not measured".
+Gathers numbers from ``analysis.report_sections`` and ``tables``, and histories from
+``report_histories``, for the templates, which escape every text. A number that was not measured is
+printed as "not measured". Charts and lists stay bounded, however long the run.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
 import polars as pl
 
+from analysis import report_sections as sections
 from analysis import tables
+from analysis.figures import evenly
 from analysis.pages import page_environment
+from analysis.preferences import preferences
 from analysis.records import RunRecords
-from analysis.story import STOP_MEANING, Story, tell
-from schemas.errors import ContractError
+from analysis.report_histories import Histories, told
+from analysis.report_sections import SHOWN_ROUNDS
+from analysis.story import STOP_MEANING
+from schemas.certificates import JudgeCertificate
 from schemas.policy import CONVERGED, FAILED
-from schemas.results import JobResult
 
 #: Width of a bin of the severity charts, as bins in [0, 1].
 SEVERITY_BINS = 40
 #: Most jobs drawn one by one; of more, as many evenly spaced ones.
 DRAWN_JOBS = 24
 BUNDLED_MODEL = "smollm2-135m-instruct"
-
-Histories = Callable[[Sequence[str]], list[JobResult]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,38 +43,61 @@ class RoundChart:
     heights: tuple[float, ...]
 
 
-def render_report(records: RunRecords, histories: Histories, *, jobs: Sequence[str] = ()) -> str:
+def render_report(
+    records: RunRecords,
+    histories: Histories,
+    *,
+    jobs: Sequence[str] = (),
+    certificates: Sequence[JudgeCertificate] | None = None,
+) -> str:
     """The page.
 
     Args:
         histories: Fetches whole jobs by id; asked for the few that are told.
         jobs: Ids of further jobs to tell, the caller's or the ledger's.
+        certificates: Of judges, instead of those of the run's configuration.
 
     Raises:
         ContractError: No ended job has one of these ids.
     """
-    return (
-        page_environment()
-        .get_template("report.html")
-        .render(
-            records=records,
-            written_at=datetime.now(UTC),
-            progress=records.progress,
-            config=records.config,
-            constitution=records.constitution,
-            accounting=accounting_line(records),
-            reasons=_reasons(records),
-            errors=tables.errors(records.frames).rows(named=True),
-            rounds=round_charts(records),
-            slopes=_slopes(records),
-            principles=_principles(records),
-            labels=tables.label_summary(records.frames),
-            revisions=tables.revision_outcomes(records.frames).rows(named=True),
-            work=tables.work_by_kind(records.frames).rows(named=True),
-            stories=told(records, histories, jobs),
-            small_model=_uses_bundled_model(records),
-        )
+    page = page_environment().get_template("report.html")
+    return page.render(
+        records=records,
+        written_at=datetime.now(UTC),
+        progress=records.progress,
+        config=records.config,
+        small_model=_uses_bundled_model(records),
+        stories=told(records, histories, jobs),
+        **_ends(records),
+        **_measures(records, certificates),
     )
+
+
+def _ends(records: RunRecords) -> dict[str, Any]:
+    rounds = round_charts(records)
+    return {
+        "accounting": accounting_line(records),
+        "reasons": _reasons(records),
+        "errors": tables.errors(records.frames).rows(named=True),
+        "rounds": evenly(rounds, SHOWN_ROUNDS),
+        "round_count": len(rounds),
+        "slopes": _slopes(records),
+        "revisions": tables.revision_outcomes(records.frames).rows(named=True),
+    }
+
+
+def _measures(
+    records: RunRecords, certificates: Sequence[JudgeCertificate] | None
+) -> dict[str, Any]:
+    constitution, labels = sections.constitution_of(records), preferences(records.frames)
+    return {
+        "constitution": constitution,
+        "calibration": sections.calibration_sentence(records),
+        "gains": sections.loop_section(records, constitution, labels),
+        "judge": sections.judge_section(records, labels, certificates),
+        "principles": sections.principle_section(records, constitution),
+        "cost": sections.cost_section(records),
+    }
 
 
 def accounting_line(records: RunRecords) -> str:
@@ -125,68 +151,6 @@ def _slopes(records: RunRecords) -> dict[str, Any]:
         "median_gain": gains.median(),
         "rows": evenly(measured.rows(named=True), DRAWN_JOBS),
     }
-
-
-def evenly(rows: Sequence[dict[str, Any]], most: int) -> list[dict[str, Any]]:
-    """At most ``most`` of the rows, first and last among them, evenly spaced."""
-    if len(rows) <= most:
-        return list(rows)
-    return [rows[round(i * (len(rows) - 1) / (most - 1))] for i in range(most)]
-
-
-def _principles(records: RunRecords) -> list[dict[str, Any]]:
-    rows = tables.principle_fires(records.frames).rows(named=True)
-    known = {p.name: p for p in records.constitution.principles} if records.constitution else {}
-    asked = {row["principle"] for row in rows}
-    unasked = [
-        {"principle": n, "draws": 0, "readable": 0, "fires": 0}
-        | {"fire_rate": None, "mean_severity": None}
-        for n in known
-        if n not in asked
-    ]
-    return [row | {"known": known.get(row["principle"])} for row in [*rows, *unasked]]
-
-
-def told(records: RunRecords, histories: Histories, jobs: Sequence[str]) -> list[Story]:
-    """The jobs worth reading, each once, with every reason for which it is."""
-    titles: dict[str, list[str]] = {}
-    for title, job_id in [*_remarkable(records), *_asked_for(records, jobs)]:
-        titles.setdefault(job_id, []).append(title)
-    found = histories(list(titles))
-    return [tell(result, titles[str(result.job_id)]) for result in found]
-
-
-def _remarkable(records: RunRecords) -> Iterable[tuple[str, str]]:
-    measured = tables.first_and_last(records.frames)
-    if measured.height and measured["gain"][0] > 0:
-        yield "largest gain", measured["job_id"][0]
-    if measured.height and measured["gain"][-1] < 0:
-        yield "largest regression", measured["job_id"][-1]
-    closest = (
-        records.frames.preferences.filter(~pl.col("identical"))
-        .drop_nulls("confidence")
-        .sort("confidence", "job_id")
-    )
-    if closest.height:
-        yield "closest call", closest["job_id"][0]
-    jobs = records.frames.jobs
-    longest = jobs.filter(pl.col("rounds") > 0).sort("rounds", descending=True, maintain_order=True)
-    if longest.height:
-        yield "most rounds", longest["job_id"][0]
-    failed = jobs.filter(pl.col("state") == "failed")
-    if failed.height:
-        yield "failed", failed["job_id"][0]
-
-
-def _asked_for(records: RunRecords, jobs: Sequence[str]) -> Iterable[tuple[str, str]]:
-    held = records.frames.jobs
-    for name in jobs:
-        found = held.filter((pl.col("id") == name) | (pl.col("job_id") == name))
-        if not found.height:
-            raise ContractError(
-                f"no ended job of {records.run} has the id '{name}': 'preceptor results' lists them"
-            )
-        yield "asked for", found["job_id"][0]
 
 
 def _uses_bundled_model(records: RunRecords) -> bool:

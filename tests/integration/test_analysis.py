@@ -93,7 +93,10 @@ def test_an_unwritable_export_says_so_and_leaves_nothing(ledger: Engine, tmp_pat
 
 def test_report_from_ledger_and_from_file(ledger: Engine, tmp_path: Path) -> None:
     page, kept, again = (tmp_path / name for name in ("a.html", "r.jsonl", "b.html"))
-    assert preceptor("report", RUN, "--out", page, "--job", "two-rounds").exit_code == 0
+    known = tmp_path / "certificate.json"
+    known.write_text(json.dumps({"judge": "scripted-1", "mode": "mean", "n": 123}))
+    told = ("--job", "two-rounds", "--certificate", known)
+    assert preceptor("report", RUN, "--out", page, *told).exit_code == 0
     assert preceptor("results", RUN, "--out", kept).exit_code == 0
     assert preceptor("report", "--results", kept, "--out", again).exit_code == 0
     html = page.read_text(encoding="utf-8")
@@ -101,7 +104,18 @@ def test_report_from_ledger_and_from_file(ledger: Engine, tmp_path: Path) -> Non
     assert HOSTILE not in html
     assert "&lt;script&gt;" in html
     assert "output_error" in html
+    assert "scripted-1, on 123 pairs with human labels" in html
+    assert "Severities are uncalibrated" in html
     assert "11 ended in this file = 8 done + 2 failed + 1 cancelled" in again.read_text()
+
+
+def test_report_refuses_what_is_no_certificate(ledger: Engine, tmp_path: Path) -> None:
+    known = tmp_path / "certificate.json"
+    known.write_text(json.dumps({"judge": "scripted-1"}))
+    failed = preceptor("report", RUN, "--out", tmp_path / "x.html", "--certificate", known)
+    assert failed.exit_code == 2
+    assert "certificate.json: is no certificate" in failed.stderr
+    assert not (tmp_path / "x.html").exists()
 
 
 def test_report_wants_one_source(ledger: Engine, tmp_path: Path) -> None:

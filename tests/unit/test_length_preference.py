@@ -1,0 +1,51 @@
+"""Whether a judge prefers the longer response: counted by hand."""
+
+from analysis.frames import frames_of
+from analysis.length_preference import length_preference
+from analysis.statistics.estimates import share
+from schemas.results import JobResult
+from tests.unit.results_sample import label, result, revision
+
+
+def job(name: str, p_a: float | None, words: int, **changes: object) -> JobResult:
+    """A response of three words, and one revision."""
+    content = {
+        "response": "one two three",
+        "revisions": [revision(text="word " * words)],
+        "preferences": [label(p_a)],
+    }
+    return result(name, prompt=name, **content | changes)
+
+
+def test_longer_and_shorter_revisions_by_hand() -> None:
+    jobs = [
+        job("longer wins", 0.2, 5),
+        job("longer loses", 0.8, 5),
+        job("longer ties", 0.5, 5),
+        job("shorter wins", 0.2, 1),
+        job("as long", 0.2, 3),
+        job("unreadable", None, 5),
+    ]
+    found = length_preference(frames_of(jobs))
+    assert found.if_longer == share(1.5, 3)
+    assert found.if_shorter == share(1, 1)
+    assert (found.longer.value, found.longer.n) == (1.5 / 4, 4)
+
+
+def test_a_revision_is_measured_against_what_stood_before_it() -> None:
+    tries = [
+        revision(text="word " * 9),
+        revision(round=2, accepted=False, text="word " * 20),
+        revision(round=2, revision_try=2, text="word " * 6),
+    ]
+    # The last has more words than the first response and fewer than the revision it revised.
+    asked = [label(0.2, round=2, revision_try=2)]
+    known = job("a", 0.2, 1, revisions=tries, preferences=asked)
+    found = length_preference(frames_of([known]))
+    assert (found.if_longer.value, found.if_shorter) == (None, share(1, 1))
+
+
+def test_label_jobs_and_closing_labels_tell_nothing() -> None:
+    pair = job("pair", 0.2, 5, kind="label")
+    closing = job("closing", 0.2, 5, preferences=[label(0.2, revision_try=0)])
+    assert length_preference(frames_of([pair, closing])).longer.value is None
