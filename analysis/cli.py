@@ -1,4 +1,4 @@
-"""Commands that read: ``watch``, ``results``, ``export`` and ``report``.
+"""Commands that read: ``watch``, ``results`` and ``report``.
 
 Arguments, connections and messages only; the work is done in the other modules. What a pipe may
 read goes to standard output, what people read beside it to standard error.
@@ -7,21 +7,15 @@ read goes to standard output, what people read beside it to standard error.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import click
 import jinja2  # noqa: F401 - without the analysis extra these commands do not exist
 import polars  # noqa: F401
 import sqlalchemy  # noqa: F401
 
-from analysis import judgement_commands
+from analysis import export_commands, judgement_commands
 from analysis.ledger import ledger, reading
 from schemas.errors import ConfigError
-
-if TYPE_CHECKING:
-    from analysis.export import ExportFormat
-    from analysis.pairs import SftKeep
-    from schemas.acceptance import OpenRun
 
 _OUT = click.option(
     "--out", type=click.Path(path_type=Path), required=True, help="File to write; - for stdout."
@@ -86,51 +80,6 @@ def results(run: str, out: Path, with_open: bool) -> None:
 
 
 @click.command()
-@click.argument("run")
-@click.option(
-    "--format",
-    "fmt",
-    type=click.Choice(["trl-preference", "sft"]),
-    required=True,
-    help="Preference pairs, or prompts with their final response.",
-)
-@_OUT
-@click.option("--with-closing", is_flag=True, help="Take final-against-first labels, too.")
-@click.option(
-    "--keep",
-    type=click.Choice(["improved", "converged", "either"]),
-    default="either",
-    show_default=True,
-    help="Jobs of an sft export.",
-)
-def export(run: str, fmt: ExportFormat, out: Path, with_closing: bool, keep: SftKeep) -> None:
-    """Write training rows of RUN as JSON lines, and beside them OUT.manifest.json.
-
-    What is left out is counted by reason; data.filter_ties and data.min_confidence of the run's
-    configuration decide about ties and unsure labels.
-    """
-    from analysis.export import ExportSource, write_export
-    from schemas.histories import iter_results
-
-    with reading(run) as (connection, opened):
-        counts = write_export(
-            out,
-            iter_results(connection, opened.id),
-            ExportSource(run, opened.config, opened.config.digest, *_constitution(opened)),
-            fmt=fmt,
-            closing=with_closing,
-            keep=keep,
-        )
-    click.echo(f"{counts.exported} rows written to {_shown(out)}", err=True)
-    click.echo(counts.equation, err=True)
-
-
-def _constitution(opened: OpenRun) -> tuple[str, str]:
-    found = opened.constitution
-    return f"{found.name} {found.version}", found.digest
-
-
-@click.command()
 @click.argument("run", required=False)
 @click.option(
     "--results",
@@ -170,4 +119,10 @@ def _file_page(path: Path, jobs: tuple[str, ...]) -> str:
     return render_report(load_results(path), FileHistories(path), jobs=jobs)
 
 
-commands: list[click.Command] = [watch, results, export, report, *judgement_commands.commands]
+commands: list[click.Command] = [
+    watch,
+    results,
+    report,
+    *export_commands.commands,
+    *judgement_commands.commands,
+]

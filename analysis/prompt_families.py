@@ -1,0 +1,126 @@
+"""Prompts as words: the family that a prompt belongs to, and prompts that are nearly the same.
+
+Pure; a family depends on the prompt alone, so that no other prompt can move it. System turns are
+left out: thousands of unlike prompts share one.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from functools import lru_cache
+from hashlib import blake2b
+
+import numpy as np
+from numpy.typing import NDArray
+
+from analysis.pairs import Messages
+
+#: Two prompts are nearly the same from this share of common words (Jaccard index) on.
+NEAR = 0.8
+FAMILY_WORDS = 2
+
+# Ten bands of three: a pair at NEAR is missed once in a thousand times, one at 0.2 compared in 8 %.
+_BANDS, _BAND_ROWS = 10, 3
+_HASHES = _BANDS * _BAND_ROWS
+# Scripts without spaces: each character counts as a word.
+_UNSPACED = "\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff"
+_WORD = re.compile(rf"[{_UNSPACED}]|[^\W_{_UNSPACED}]+")
+_FUNCTION_WORDS = frozenset(
+    _WORD.findall(
+        "a about after all also am an and any are as at be because been before being but by can could"
+        " did do does doing for from get give had has have having he her him his how i if in into is it"
+        " its just know like make me more most my no not now of on one only or other our out over"
+        " please she should so some such than that the their them then there these they this those to"
+        " too up us use very want was we were what when where which while who why will with would you"
+        " your"
+    )
+)
+
+
+def words_of(text: str) -> list[str]:
+    """The words of a text: case, punctuation and Unicode form are ignored."""
+    return _WORD.findall(unicodedata.normalize("NFKC", text).casefold())
+
+
+def spoken_texts(prompt: Messages) -> list[str]:
+    """The turns of a prompt that are its own, without system turns."""
+    return [turn["content"] for turn in prompt if turn["role"] != "system"]
+
+
+def family_of(prompt: Messages) -> str:
+    """The family of a prompt: its two longest content words, or its text where it has fewer.
+
+    Of a conversation the first user turn counts that has them, so that a conversation and its
+    continuation are one family. Function words and numbers are no content.
+    """
+    user = [turn["content"] for turn in prompt if turn["role"] == "user"]
+    found: set[str] = set()
+    for text in user:
+        found.update(w for w in words_of(text) if len(w) > 1 and w.isalpha())
+        found -= _FUNCTION_WORDS
+        if len(found) >= FAMILY_WORDS:
+            longest = sorted(found, key=lambda word: (-len(word), word))[:FAMILY_WORDS]
+            return " ".join(sorted(longest))
+    return "= " + " ".join(word for text in user for word in words_of(text))
+
+
+class NearPrompts:
+    """Prompts by their words, to find those that are nearly another one.
+
+    Candidates share a band of their MinHash signature and are then compared exactly.
+    Source: Broder 1997, On the resemblance and containment of documents; bands: Leskovec,
+    Rajaraman and Ullman, Mining of Massive Datasets, chapter 3.
+    """
+
+    def __init__(self) -> None:
+        self._words: list[NDArray[np.uint64]] = []
+        self._bands: defaultdict[bytes, list[int]] = defaultdict(list)
+
+    def add(self, prompt: Messages) -> int:
+        """Remember a prompt; its number, from 0."""
+        words = hashed_words(prompt)
+        for band in _bands_of(words):
+            self._bands[band].append(len(self._words))
+        self._words.append(words)
+        return len(self._words) - 1
+
+    def near(self, prompt: Messages) -> Iterator[int]:
+        """Numbers of the remembered prompts that are nearly this one, each once."""
+        words = hashed_words(prompt)
+        candidates = {n for band in _bands_of(words) for n in self._bands.get(band, ())}
+        return (n for n in sorted(candidates) if jaccard(words, self._words[n]) >= NEAR)
+
+
+def hashed_words(prompt: Messages) -> NDArray[np.uint64]:
+    """The distinct words of a prompt as sorted 64-bit hashes."""
+    found = {_hashed(word) for text in spoken_texts(prompt) for word in words_of(text)}
+    return np.array(sorted(found), dtype=np.uint64)
+
+
+def jaccard(first: NDArray[np.uint64], second: NDArray[np.uint64]) -> float:
+    """Share of common words among all words of two prompts; 1 where neither has any."""
+    common = len(np.intersect1d(first, second, assume_unique=True))
+    total = len(first) + len(second) - common
+    return common / total if total else 1.0
+
+
+def _bands_of(words: Sequence[np.uint64] | NDArray[np.uint64]) -> Iterator[bytes]:
+    if not len(words):
+        return
+    rows = np.asarray(words, dtype=np.uint64)[:, None] * _FACTORS + _SHIFTS
+    signature = rows.min(axis=0).reshape(_BANDS, _BAND_ROWS)
+    for number, band in enumerate(signature):
+        yield bytes([number]) + band.tobytes()
+
+
+@lru_cache(maxsize=100_000)
+def _hashed(word: str) -> int:
+    return int.from_bytes(blake2b(word.encode("utf-8", "replace"), digest_size=8).digest(), "big")
+
+
+_DRAWN = np.random.default_rng(13)
+_FACTORS = _DRAWN.integers(0, 2**63, _HASHES, dtype=np.uint64) * np.uint64(2) + np.uint64(1)
+_SHIFTS = _DRAWN.integers(0, 2**63, _HASHES, dtype=np.uint64)
