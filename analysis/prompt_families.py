@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections import defaultdict
-from collections.abc import Iterator
+from collections import Counter, defaultdict
+from collections.abc import Iterable
 from functools import lru_cache
 from hashlib import blake2b
 from math import ceil
@@ -69,33 +69,45 @@ class NearPrompts:
     """Prompts by their words, to find those that are nearly another one: all of them.
 
     Two sets with a Jaccard index of ``NEAR`` have one of their first words in common, where
-    "first" is by any fixed order and of n words ``n - ceil(NEAR * n) + 1`` count. Long words
-    come first here, since few prompts share one.
+    "first" is by any order of words and of n words ``n - ceil(NEAR * n) + 1`` count. Rare words
+    come first here, which few prompts share; the order decides how long it takes, never what is
+    found.
     Source: Chaudhuri, Ganti and Kaushik 2006, A primitive operator for similarity joins in data
     cleaning (prefix filter).
     """
 
-    def __init__(self) -> None:
-        self._words: list[NDArray[np.uint64]] = []
-        self._by_word: defaultdict[int, list[int]] = defaultdict(list)
+    def __init__(self, prompts: Iterable[Messages]) -> None:
+        """Remember prompts by their numbers, from 0."""
+        self._words = [hashed_words(prompt) for prompt in prompts]
+        self._uses = Counter(word for words in self._words for word in words.tolist())
+        # By word and number of words, so that what is too long or too short is not met.
+        self._places: defaultdict[tuple[int, int], list[int]] = defaultdict(list)
+        for number, words in enumerate(self._words):
+            for word in self._first(words):
+                self._places[word, len(words)].append(number)
 
-    def add(self, prompt: Messages) -> int:
-        """Remember a prompt; its number, from 0."""
-        for word in _first_words(prompt):
-            self._by_word[word].append(len(self._words))
-        self._words.append(hashed_words(prompt))
-        return len(self._words) - 1
-
-    def near(self, prompt: Messages) -> Iterator[int]:
-        """Numbers of the remembered prompts that are nearly this one, each once."""
-        candidates = {n for word in _first_words(prompt) for n in self._by_word.get(word, ())}
+    def near(self, prompt: Messages) -> list[int]:
+        """Numbers of the remembered prompts that are nearly this one."""
         words = hashed_words(prompt)
-        return (n for n in sorted(candidates) if jaccard(words, self._words[n]) >= NEAR)
+        sizes = range(_least_common(len(words)), int(len(words) / NEAR + 1e-9) + 1)
+        places = ((word, size) for word in self._first(words) for size in sizes)
+        found = {number for place in places for number in self._places.get(place, ())}
+        return [number for number in sorted(found) if jaccard(words, self._words[number]) >= NEAR]
+
+    def _first(self, words: NDArray[np.uint64]) -> list[int]:
+        ordered = sorted(words.tolist(), key=lambda word: (self._uses.get(word, 0), word))
+        return ordered[: len(ordered) - _least_common(len(ordered)) + 1]
+
+
+def _least_common(words: int) -> int:
+    # Without the small step 0.8 * 5, were it a hair above 4, would be 5.
+    return ceil(NEAR * words - 1e-9)
 
 
 def hashed_words(prompt: Messages) -> NDArray[np.uint64]:
     """The distinct words of a prompt as sorted 64-bit hashes."""
-    return np.array(sorted(map(_hashed, _distinct(prompt))), dtype=np.uint64)
+    found = {_hashed(word) for text in spoken_texts(prompt) for word in words_of(text)}
+    return np.array(sorted(found), dtype=np.uint64)
 
 
 def jaccard(first: NDArray[np.uint64], second: NDArray[np.uint64]) -> float:
@@ -103,17 +115,6 @@ def jaccard(first: NDArray[np.uint64], second: NDArray[np.uint64]) -> float:
     common = len(np.intersect1d(first, second, assume_unique=True))
     total = len(first) + len(second) - common
     return common / total if total else 1.0
-
-
-def _distinct(prompt: Messages) -> set[str]:
-    return {word for text in spoken_texts(prompt) for word in words_of(text)}
-
-
-def _first_words(prompt: Messages) -> list[int]:
-    words = sorted(_distinct(prompt), key=lambda word: (-len(word), word))
-    # Without the small step 0.8 * 5, were it a hair above 4, would need five.
-    needed = ceil(NEAR * len(words) - 1e-9)
-    return [_hashed(word) for word in words[: len(words) - needed + 1]]
 
 
 @lru_cache(maxsize=100_000)

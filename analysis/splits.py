@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from hashlib import blake2b
 from typing import Any
 
-from analysis.pairs import Row
+from analysis.pairs import Messages, Row
 from analysis.prompt_families import NearPrompts, family_of
 from analysis.spool import Spool
 from schemas.errors import ConfigError
@@ -123,11 +123,9 @@ def distributed(
     Keeps aside all rows and, in memory, the words of the prompts of all splits but the first.
     """
     with Spool() as spool:
-        later = _Later(split)
         for row in rows:
-            later.remember(row)
             spool.add(row)
-        doubled = later.doubled(spool.rows())
+        doubled = _doubled(spool, split)
         for row in spool.rows():
             family = family_of(row["prompt"])
             name = split.place(family)
@@ -139,36 +137,26 @@ def distributed(
                 yield name, row
 
 
-class _Later:
-    """The prompts of all splits but the first, to find those that an earlier one has too."""
+def _doubled(spool: Spool, split: Split) -> set[bytes]:
+    """Identities of the prompts of later splits that are nearly one of an earlier split."""
+    ranks = {name: rank for rank, name in enumerate(split.names)}
 
-    def __init__(self, split: Split) -> None:
-        self._rank = {name: rank for rank, name in enumerate(split.names)}
-        self._split = split
-        self._index = NearPrompts()
-        self._known: dict[bytes, None] = {}
-        self._ranks: list[int] = []
-
-    def remember(self, row: Row) -> None:
-        rank, key = self._rank_of(row), _identity(row)
-        if rank and key not in self._known:
-            self._known[key] = None
-            self._ranks.append(rank)
-            self._index.add(row["prompt"])
-
-    def doubled(self, rows: Iterable[Row]) -> set[bytes]:
-        """Identities of the prompts that are nearly one of an earlier split."""
-        found: set[int] = set()
+    def prompts() -> Iterator[tuple[bytes, int, Messages]]:
         seen: set[bytes] = set()
-        for row in rows:
+        for row in spool.rows():
             if (key := _identity(row)) not in seen:
                 seen.add(key)
-                rank = self._rank_of(row)
-                found |= {n for n in self._index.near(row["prompt"]) if self._ranks[n] > rank}
-        return {key for number, key in enumerate(self._known) if number in found}
+                yield key, ranks[split.place(family_of(row["prompt"]))], row["prompt"]
 
-    def _rank_of(self, row: Row) -> int:
-        return self._rank[self._split.place(family_of(row["prompt"]))]
+    later = [(key, rank, prompt) for key, rank, prompt in prompts() if rank]
+    index = NearPrompts(prompt for _, _, prompt in later)
+    found = {
+        number
+        for _, rank, prompt in prompts()
+        for number in index.near(prompt)
+        if later[number][1] > rank
+    }
+    return {later[number][0] for number in found}
 
 
 def _identity(row: Row) -> bytes:
