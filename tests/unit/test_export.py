@@ -1,6 +1,8 @@
 """What an export leaves out, what people overrule, and that every candidate is accounted for."""
 
 import json
+from collections import Counter
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +13,9 @@ from analysis.decontamination import EvaluationSets
 from analysis.export import ExportFormat, ExportPlan, export_rows, write_export
 from analysis.export_filters import Filters
 from analysis.manifest import ExportCounts, ExportSource
-from analysis.output_file import STDOUT
+from analysis.output_file import STDOUT, output_file
 from analysis.people import from_sample, most_say
-from analysis.row_files import COLUMNS
+from analysis.row_files import COLUMNS, rows_into
 from analysis.splits import parse_split
 from schemas.errors import ConfigError, ContractError
 from schemas.results import JobResult
@@ -102,14 +104,14 @@ def test_peoples_word_wins_and_the_row_says_so(tmp_path: Path) -> None:
 
 def test_people_decide_what_the_judge_could_not() -> None:
     unsure = pair("x", 0.5)
-    (row,), _ = exported([unsure], plan(people=_Said("A")))
+    (row,), _ = exported([unsure], plan(people=_said("A")))
     assert (row["decided_by"], row["judge_agrees"], row["p"]) == ("people", None, 0.5)
-    (row,), _ = exported([pair("x", None)], plan(people=_Said("B")))
+    (row,), _ = exported([pair("x", None)], plan(people=_said("B")))
     assert (row["p"], row["margin"], row["chosen"][0]["content"]) == (None, None, "second")
-    assert exported([unsure], plan(people=_Said("split")))[1].dropped == {"people_disagree": 1}
+    assert exported([unsure], plan(people=_said("split")))[1].dropped == {"people_disagree": 1}
 
 
-def _Said(word: Any) -> Any:
+def _said(word: Any) -> Any:
     return lambda job, made: word
 
 
@@ -126,8 +128,6 @@ def test_a_sample_of_another_run_is_refused(tmp_path: Path) -> None:
 
 
 def test_of_several_people_most_decide() -> None:
-    from collections import Counter
-
     assert most_say(Counter("AAB")) == "A"
     assert most_say(Counter("AB")) == "split"
     assert most_say(Counter({"tie": 2, "A": 1})) == "tie"
@@ -187,8 +187,6 @@ def test_parquet_holds_the_same_rows_as_json_lines(tmp_path: Path, fmt: ExportFo
 
 
 def test_the_manifest_tells_all_of_a_divided_export(tmp_path: Path) -> None:
-    from hashlib import sha256
-
     evaluation = tmp_path / "eval.jsonl"
     evaluation.write_text('{"prompt": "Prompt about topic0001."}\n')
     jobs = [
@@ -233,6 +231,18 @@ def test_a_failure_leaves_none_of_several_files(tmp_path: Path) -> None:
         with pytest.raises(RuntimeError):
             write_export(tmp_path / "rows", failing(), SOURCE, plan(split=split, form=form))
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="only Linux has a device that is full")
+def test_a_full_disk_is_a_clear_error_for_parquet_too() -> None:
+    rows, _ = exported([result(str(n), preferences=CHAIN) for n in range(400)], plan())
+    with (
+        pytest.raises(ConfigError, match="No space left on device"),
+        output_file(Path("/dev/full")) as writer,
+        rows_into(writer, "parquet", "trl-preference") as take,
+    ):
+        for row in rows:
+            take(row)
 
 
 def test_a_pipe_takes_one_file_of_lines() -> None:
