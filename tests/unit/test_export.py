@@ -236,13 +236,15 @@ def test_a_failure_leaves_none_of_several_files(tmp_path: Path) -> None:
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="only Linux has a device that is full")
 def test_a_full_disk_is_a_clear_error_for_parquet_too() -> None:
     rows, _ = exported([result(str(n), preferences=CHAIN) for n in range(400)], plan())
-    with (
-        pytest.raises(ConfigError, match="No space left on device"),
-        output_file(Path("/dev/full")) as writer,
-        rows_into(writer, "parquet", "trl-preference") as take,
-    ):
-        for row in rows:
-            take(row)
+
+    def fill() -> None:
+        full = Path("/dev/full")
+        with output_file(full) as writer, rows_into(writer, "parquet", "trl-preference") as take:
+            for row in rows:
+                take(row)
+
+    with pytest.raises(ConfigError, match="No space left on device"):
+        fill()
 
 
 def test_a_pipe_takes_one_file_of_lines() -> None:
