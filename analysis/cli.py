@@ -1,4 +1,4 @@
-"""Commands that read: ``watch``, ``results``, ``export`` and ``report``.
+"""Commands that read: ``watch``, ``results`` and ``report``.
 
 Arguments, connections and messages only; the work is done in the other modules. What a pipe may
 read goes to standard output, what people read beside it to standard error.
@@ -18,6 +18,7 @@ from analysis import (
     bias_commands,
     calibration_commands,
     cost_commands,
+    export_commands,
     judgement_commands,
     loop_commands,
     panel_commands,
@@ -27,9 +28,6 @@ from analysis.ledger import ledger, reading
 from schemas.errors import ConfigError
 
 if TYPE_CHECKING:
-    from analysis.export import ExportFormat
-    from analysis.pairs import SftKeep
-    from schemas.acceptance import OpenRun
     from schemas.certificates import JudgeCertificate
 
     Certificates = list[JudgeCertificate] | None
@@ -94,51 +92,6 @@ def results(run: str, out: Path, with_open: bool) -> None:
         progress = fetch_progress(connection, opened.id)
     click.echo(f"{states.total()} jobs written to {_shown(out)}", err=True)
     click.echo(progress.accounting, err=True)
-
-
-@click.command()
-@click.argument("run")
-@click.option(
-    "--format",
-    "fmt",
-    type=click.Choice(["trl-preference", "sft"]),
-    required=True,
-    help="Preference pairs, or prompts with their final response.",
-)
-@_OUT
-@click.option("--with-closing", is_flag=True, help="Take final-against-first labels, too.")
-@click.option(
-    "--keep",
-    type=click.Choice(["improved", "converged", "either"]),
-    default="either",
-    show_default=True,
-    help="Jobs of an sft export.",
-)
-def export(run: str, fmt: ExportFormat, out: Path, with_closing: bool, keep: SftKeep) -> None:
-    """Write training rows of RUN as JSON lines, and beside them OUT.manifest.json.
-
-    What is left out is counted by reason; data.filter_ties and data.min_confidence of the run's
-    configuration decide about ties and unsure labels.
-    """
-    from analysis.export import ExportSource, write_export
-    from schemas.histories import iter_results
-
-    with reading(run) as (connection, opened):
-        counts = write_export(
-            out,
-            iter_results(connection, opened.id),
-            ExportSource(run, opened.config, opened.config.digest, *_constitution(opened)),
-            fmt=fmt,
-            closing=with_closing,
-            keep=keep,
-        )
-    click.echo(f"{counts.exported} rows written to {_shown(out)}", err=True)
-    click.echo(counts.equation, err=True)
-
-
-def _constitution(opened: OpenRun) -> tuple[str, str]:
-    found = opened.constitution
-    return f"{found.name} {found.version}", found.digest
 
 
 @click.command()
@@ -207,8 +160,8 @@ def _file_page(path: Path | None, jobs: tuple[str, ...], known: Certificates) ->
 commands: list[click.Command] = [
     watch,
     results,
-    export,
     report,
+    *export_commands.commands,
     *judgement_commands.commands,
     *calibration_commands.commands,
     *panel_commands.commands,

@@ -1,204 +1,170 @@
 """Exports of a run: training rows with a manifest, and results as they are.
 
-Streams from the ledger into a file that appears whole or not at all. What a row may be made of
-is said in ``analysis.pairs``.
+Streams from the ledger into files that appear whole or not at all. What a row may be made of is
+said in ``analysis.pairs``, what is left out in ``analysis.export_filters``.
 """
 
 from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
-from analysis.frames import is_identical
-from analysis.output_file import STDOUT, output_file
-from analysis.pairs import PAIR_REASONS, SFT_REASONS, Drop, SftKeep, preference_rows, sft_row
-from schemas.config import RunConfig
-from schemas.results import JobResult, PreferenceResult
-
-ExportFormat = Literal["trl-preference", "sft"]
-
-UNCALIBRATED = (
-    "uncalibrated: no map from this critic's and judge's probabilities to people's ratings was "
-    "fitted; severities and p are the models' own"
+from analysis.decontamination import IN_EVALUATION_SET, EvaluationSets
+from analysis.export_filters import Filters
+from analysis.manifest import ExportCounts, ExportSource, WrittenFile, manifest, manifest_path
+from analysis.output_file import STDOUT, Writer, output_file, output_files
+from analysis.pairs import (
+    Drop,
+    Row,
+    SftKeep,
+    preference_rows,
+    prompt_messages,
+    sft_row,
+    unpaired_rows,
 )
+from analysis.people import Verdicts
+from analysis.row_files import FileForm, rows_into
+from analysis.splits import Split, distributed
+from analysis.unpaired import settled
+from schemas.config import RunConfig
+from schemas.errors import ConfigError
+from schemas.results import JobResult
 
-
-@dataclass(slots=True)
-class LabelTally:
-    """Counts over every label that an export read, exported or not."""
-
-    labels: int = 0
-    self_judged: int = 0
-    readable: int = 0
-    flipped: int = 0
-
-    def add(self, label: PreferenceResult) -> None:
-        """Count one label."""
-        self.labels += 1
-        self.self_judged += label.self_judged
-        unlike = not is_identical(label.response_a, label.response_b)
-        if unlike and label.consistent is not None:
-            self.readable += 1
-            self.flipped += not label.consistent
-
-
-@dataclass(slots=True)
-class ExportCounts:
-    """What an export read and what became of it: ``read`` = ``exported`` + all ``dropped``."""
-
-    jobs: int = 0
-    read: int = 0
-    exported: int = 0
-    dropped: Counter[str] = field(default_factory=Counter)
-    labels: LabelTally = field(default_factory=LabelTally)
-    models: dict[str, set[str]] = field(default_factory=dict)
-
-    def add_job(self, result: JobResult) -> None:
-        """Count one job and the models that answered for it."""
-        self.jobs += 1
-        for role, model in result.models.items():
-            self.models.setdefault(role, set()).add(model)
-
-    @property
-    def equation(self) -> str:
-        """The equation that must hold."""
-        parts = "".join(f" + {n} {reason}" for reason, n in sorted(self.dropped.items()) if n)
-        return f"accounting: {self.read} read = {self.exported} exported{parts}"
+ExportFormat = Literal["trl-preference", "trl-unpaired", "sft"]
 
 
 @dataclass(frozen=True, slots=True)
-class ExportSource:
-    """The run that is exported, with what its manifest has to say of it."""
+class ExportPlan:
+    """What an export holds.
 
-    run: str
-    config: RunConfig
-    config_digest: str
-    constitution: str
-    constitution_digest: str
+    Attributes:
+        closing: Take labels of the final against the first response.
+        keep: Jobs of an sft export.
+        people: What people said of the labels; their word wins.
+        evaluation: Sets whose prompts are left out.
+        split: Into which files, by family of prompts; None for one file.
+    """
+
+    fmt: ExportFormat
+    filters: Filters
+    form: FileForm = "jsonl"
+    closing: bool = False
+    keep: SftKeep = "either"
+    people: Verdicts | None = None
+    evaluation: EvaluationSets | None = None
+    split: Split | None = None
+
+    def files(self, out: Path) -> list[tuple[str | None, Path]]:
+        """The files of an export named ``out``, with their splits."""
+        if self.split is None:
+            return [(None, out)]
+        return [(name, out.with_stem(f"{out.stem}.{name}")) for name in self.split.names]
 
 
 def export_rows(
-    results: Iterable[JobResult],
-    config: RunConfig,
-    counts: ExportCounts,
-    *,
-    fmt: ExportFormat,
-    closing: bool = False,
-    keep: SftKeep = "either",
-) -> Iterator[dict[str, Any]]:
-    """The rows of an export; ``counts`` grows while they are read."""
+    results: Iterable[JobResult], config: RunConfig, plan: ExportPlan, counts: ExportCounts
+) -> Iterator[tuple[str | None, Row]]:
+    """The rows of an export, each with its split; ``counts`` grows while they are read."""
+    rows = _kept(results, config, plan, counts)
+    if plan.fmt == "trl-unpaired":
+        rows = settled(rows, counts.drop)
+    placed: Iterable[tuple[str | None, Row]] = ((None, row) for row in rows)
+    if plan.split:
+        placed = distributed(rows, plan.split, counts.splits, counts.drop)
+    for name, row in placed:
+        counts.exported += 1
+        yield name, row
+
+
+def _kept(
+    results: Iterable[JobResult], config: RunConfig, plan: ExportPlan, counts: ExportCounts
+) -> Iterator[Row]:
     for result in results:
         counts.add_job(result)
-        for candidate in _candidates(result, config, counts, fmt, closing, keep):
+        candidates = list(_candidates(result, config, plan, counts))
+        rows = [each for each in candidates if not isinstance(each, Drop)]
+        for each in candidates:
             counts.read += 1
-            if isinstance(candidate, Drop):
-                counts.dropped[candidate.reason] += 1
-            else:
-                counts.exported += 1
-                yield candidate
+            if isinstance(each, Drop):
+                counts.drop(each.reason)
+        if rows and plan.evaluation:
+            rows = _clean(result, rows, plan.evaluation, counts)
+        yield from rows
 
 
 def _candidates(
-    result: JobResult,
-    config: RunConfig,
-    counts: ExportCounts,
-    fmt: ExportFormat,
-    closing: bool,
-    keep: SftKeep,
-) -> Iterator[dict[str, Any] | Drop]:
-    for label, row in preference_rows(result, config, closing=closing):
+    result: JobResult, config: RunConfig, plan: ExportPlan, counts: ExportCounts
+) -> Iterator[Row | Drop]:
+    labels = preference_rows(
+        result, config, filters=plan.filters, closing=plan.closing, people=plan.people
+    )
+    for label, row in labels:
         counts.labels.add(label)
-        if fmt == "trl-preference":
+        if plan.fmt == "trl-preference":
             yield row
-    if fmt == "sft":
-        yield sft_row(result, config, keep)
+        elif plan.fmt == "trl-unpaired":
+            yield from (row, row) if isinstance(row, Drop) else unpaired_rows(row)
+    if plan.fmt == "sft":
+        yield sft_row(result, config, plan.keep, filters=plan.filters)
+
+
+def _clean(
+    result: JobResult, rows: list[Row], evaluation: EvaluationSets, counts: ExportCounts
+) -> list[Row]:
+    if not evaluation.holds(prompt_messages(result), rows=len(rows)):
+        return rows
+    counts.dropped[IN_EVALUATION_SET] += len(rows)
+    return []
 
 
 def write_export(
-    out: Path,
-    results: Iterable[JobResult],
-    source: ExportSource,
-    *,
-    fmt: ExportFormat,
-    closing: bool = False,
-    keep: SftKeep = "either",
+    out: Path, results: Iterable[JobResult], source: ExportSource, plan: ExportPlan
 ) -> ExportCounts:
     """Write an export and, beside it, its manifest; on the standard output the rows alone.
 
     Raises:
-        ConfigError: A file cannot be written; then neither of the two is there.
+        ConfigError: A file cannot be written; then none of them is there.
+        ContractError: None of the labels that people checked belongs to the run.
     """
     counts = ExportCounts()
-    with output_file(out) as writer:
-        rows = export_rows(results, source.config, counts, fmt=fmt, closing=closing, keep=keep)
-        for row in rows:
-            writer.write(json.dumps(row, ensure_ascii=False) + "\n")
-        if out != STDOUT:
-            made = manifest(source, counts, fmt=fmt, file=out.name, digest=writer.digest)
-            with output_file(manifest_path(out)) as beside:
-                beside.write(json.dumps(made, indent=2, ensure_ascii=False) + "\n")
+    to_stdout = out == STDOUT
+    if to_stdout and (plan.split or plan.form == "parquet"):
+        raise ConfigError("several files, or Parquet, do not fit a pipe: name a file with --out")
+    named = plan.files(out)
+    paths = [path for _, path in named] + ([] if to_stdout else [manifest_path(out)])
+    with output_files(paths) as writers:
+        by_split = {name: writer for (name, _), writer in zip(named, writers, strict=False)}
+        held = _fill(by_split, export_rows(results, source.config, plan, counts), plan)
+        if plan.people:
+            plan.people.refuse_strangers()
+        if not to_stdout:
+            files = [
+                WrittenFile(path.name, by_split[name].digest, held[name], name)
+                for name, path in named
+            ]
+            made = manifest(source, plan, counts, files)
+            writers[-1].write(json.dumps(made, indent=2, ensure_ascii=False) + "\n")
     return counts
 
 
-def manifest_path(out: Path) -> Path:
-    """Where the manifest of ``out`` lies."""
-    return out.with_name(f"{out.name}.manifest.json")
-
-
-def manifest(
-    source: ExportSource, counts: ExportCounts, *, fmt: ExportFormat, file: str, digest: str
-) -> dict[str, Any]:
-    """What a reader of the export must know: counts, origin, and how far the labels carry."""
-    reasons = PAIR_REASONS if fmt == "trl-preference" else SFT_REASONS
-    config = source.config
-    return {
-        "file": file,
-        "sha256": digest,
-        "format": fmt,
-        "created_at": datetime.now(UTC).isoformat(timespec="seconds"),
-        "run": source.run,
-        "counts": {
-            "jobs": counts.jobs,
-            "read": counts.read,
-            "exported": counts.exported,
-            "dropped": {reason: counts.dropped[reason] for reason in reasons},
-        },
-        "config_digest": source.config_digest,
-        "constitution": source.constitution,
-        "constitution_digest": source.constitution_digest,
-        "seed": config.seed,
-        "models": {role: sorted(names) for role, names in sorted(counts.models.items())},
-        "roles": config.roles.model_dump(),
-        "labels": _label_quality(counts.labels),
-        "calibration": UNCALIBRATED,
-        "filters": config.data.model_dump(include={"filter_ties", "min_confidence"}),
-        "training": config.training.model_dump(),
-        "self_improvement": config.self_improvement.model_dump(),
-    }
-
-
-def _label_quality(tally: LabelTally) -> dict[str, Any]:
-    return {
-        "labels": tally.labels,
-        "self_judged_share": _share(tally.self_judged, tally.labels),
-        "judged_in_both_orders": tally.readable,
-        "flip_rate_between_orders": _share(tally.flipped, tally.readable),
-        "flip_rate_note": (
-            "share of differing pairs whose two orders prefer different responses; disagreement "
-            "of the judge with itself, not with people"
-            if tally.readable
-            else "not measured: no differing pair was read in both orders"
-        ),
-    }
-
-
-def _share(part: int, whole: int) -> float | None:
-    return part / whole if whole else None
+def _fill(
+    writers: dict[str | None, Writer], rows: Iterable[tuple[str | None, Row]], plan: ExportPlan
+) -> Counter[str | None]:
+    held: Counter[str | None] = Counter()
+    with ExitStack() as stack:
+        takers: dict[str | None, Callable[[Row], None]] = {
+            name: stack.enter_context(rows_into(writer, plan.form, plan.fmt))
+            for name, writer in writers.items()
+        }
+        for name, row in rows:
+            takers[name](row)
+            held[name] += 1
+    return held
 
 
 def write_results(out: Path, results: Iterable[JobResult]) -> Counter[str]:

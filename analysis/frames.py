@@ -49,6 +49,7 @@ REVISIONS: Schema = {
     "revision_try": pl.Int64,
     "outcome": pl.String,
     "accepted": pl.Boolean,
+    "finish_reason": pl.String,
     "text_digest": pl.String,
     "words": pl.Int64,
 }

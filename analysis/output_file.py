@@ -9,8 +9,8 @@ from __future__ import annotations
 import os
 import sys
 import tempfile
-from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from hashlib import sha256
 from pathlib import Path
 
@@ -24,30 +24,34 @@ class Writer:
     """Takes text; counts and digests what it took.
 
     Attributes:
-        lines: Lines written so far.
+        lines: Lines written so far, of text.
     """
 
-    def __init__(self, descriptor: int) -> None:
+    def __init__(self, descriptor: int, *, durable: bool = False) -> None:
         self._file = os.fdopen(descriptor, "wb")
+        self._durable = durable
         self._digest = sha256()
         self.lines = 0
 
     def write(self, text: str) -> None:
         """Write text as UTF-8."""
-        content = text.encode()
+        self.write_bytes(text.encode())
+        self.lines += text.count("\n")
+
+    def write_bytes(self, content: bytes) -> None:
+        """Write bytes as they are."""
         self._digest.update(content)
         self._file.write(content)
-        self.lines += text.count("\n")
 
     @property
     def digest(self) -> str:
         """SHA-256 of everything written so far."""
         return self._digest.hexdigest()
 
-    def finish(self, *, durable: bool) -> None:
-        """Hand everything to the system, and to the disk where ``durable``."""
+    def finish(self) -> None:
+        """Hand everything to the system, and to the disk where the file is to last."""
         self._file.flush()
-        if durable:
+        if self._durable:
             os.fsync(self._file.fileno())
 
     def close(self) -> None:
@@ -62,16 +66,30 @@ def output_file(path: Path) -> Iterator[Writer]:
     Raises:
         ConfigError: The file cannot be written; nothing of it is left behind.
     """
+    with output_files([path]) as (writer,):
+        yield writer
+
+
+@contextmanager
+def output_files(paths: Sequence[Path]) -> Iterator[list[Writer]]:
+    """Writers for several files, none of which takes its place before all are on disk.
+
+    Raises:
+        ConfigError: One cannot be written; nothing of any is left behind.
+    """
     try:
-        with _way_to(path) as writer:
-            yield writer
+        with ExitStack() as stack:
+            writers = [stack.enter_context(_way_to(path)) for path in paths]
+            yield writers
+            for writer in writers:
+                writer.finish()
     except BrokenPipeError:
         # The reader has had enough, as in `... | head`: click ends quietly.
         raise
     except OSError as error:
         raise ConfigError(
-            f"cannot write {path}: {error.strerror or error}; nothing was left behind. Free some "
-            "space or choose another --out"
+            f"cannot write {paths[0]}: {error.strerror or error}; nothing was left behind. Free "
+            "some space or choose another --out"
         ) from error
 
 
@@ -87,7 +105,7 @@ def _device(path: Path) -> Iterator[Writer]:
     writer = Writer(os.open(path, os.O_WRONLY))
     try:
         yield writer
-        writer.finish(durable=False)
+        writer.finish()
     finally:
         writer.close()
 
@@ -98,7 +116,7 @@ def _standard_output() -> Iterator[Writer]:
     writer = Writer(os.dup(sys.stdout.fileno()))
     try:
         yield writer
-        writer.finish(durable=False)
+        writer.finish()
     finally:
         writer.close()
 
@@ -109,10 +127,10 @@ def _replacement(path: Path) -> Iterator[Writer]:
     unfinished = Path(name)
     try:
         _give_usual_mode(descriptor)
-        writer = Writer(descriptor)
+        writer = Writer(descriptor, durable=True)
         try:
             yield writer
-            writer.finish(durable=True)
+            writer.finish()
         finally:
             writer.close()
         unfinished.replace(path)

@@ -1,38 +1,32 @@
 """From a job's history to training rows: which are fit, and why the others are not.
 
-Pure. The judge's preferred response is ``chosen``, whether it was the revision or not; what is
-left out is left out for one named reason, so that counts in = rows + counts out.
+Pure. The preferred response is ``chosen``, whether it was the revision or not; what is left out
+is left out for one named reason, so that counts in = rows + counts out.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, Literal
 
 import polars as pl
 
+from analysis.export_filters import PAIR_REASONS, Filters, PeopleSaid, cut_off_texts, why_not
 from analysis.frames import Frames, is_identical
 from schemas.config import RunConfig
 from schemas.policy import CONVERGED, StopReason
 from schemas.results import JobResult, PreferenceResult
 
+__all__ = ["PAIR_REASONS", "SFT_REASONS", "Drop", "preference_rows", "sft_row", "unpaired_rows"]
+
 Messages = list[dict[str, str]]
 SftKeep = Literal["improved", "converged", "either"]
+#: What people said of a job's label; None where nobody did.
+People = Callable[[JobResult, PreferenceResult], PeopleSaid | None]
 
-#: Reasons for which a label makes no preference row.
-PAIR_REASONS = (
-    "unreadable",
-    "orders_disagree",
-    "identical",
-    "empty_response",
-    "tie",
-    "low_confidence",
-    "rolled_back",
-    "closing_label",
-)
 #: Reasons for which a job makes no SFT row.
-SFT_REASONS = ("no_loop", "not_done", "no_response", "not_good_enough")
+SFT_REASONS = ("no_loop", "not_done", "no_response", "not_good_enough", "cut_off")
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,48 +40,26 @@ Row = dict[str, Any]
 
 
 def preference_rows(
-    result: JobResult, config: RunConfig, *, closing: bool = False
+    result: JobResult,
+    config: RunConfig,
+    *,
+    filters: Filters | None = None,
+    closing: bool = False,
+    people: People | None = None,
 ) -> Iterator[tuple[PreferenceResult, Row | Drop]]:
     """Each label of a job, with its row or the reason for which there is none.
 
     Args:
+        filters: What is left out; those of ``config`` where none are given.
         closing: Take closing labels too: the final response against the first, which shares
             its texts with the pairs in between.
+        people: What people said; their word wins over the judge's.
     """
+    filters = filters or Filters.of(config)
     for label in result.preferences:
-        reason = _why_not(result, label, config, closing)
-        yield label, Drop(reason) if reason else _preference_row(result, label)
-
-
-def _why_not(
-    result: JobResult, label: PreferenceResult, config: RunConfig, closing: bool
-) -> str | None:
-    if label.revision_try == 0 and not closing:
-        return "closing_label"
-    if label.p_a is None:
-        return "unreadable"
-    if label.verdict == "invalid":
-        return "orders_disagree"
-    if is_identical(label.response_a, label.response_b):
-        return "identical"
-    if not (label.response_a.strip() and label.response_b.strip()):
-        return "empty_response"
-    # At 0.5 neither is preferred, whatever the configuration says of ties.
-    if label.p_a == 0.5 or (label.verdict == "tie" and config.data.filter_ties):
-        return "tie"
-    if label.confidence is None or label.confidence < config.data.min_confidence:
-        return "low_confidence"
-    return "rolled_back" if _is_rolled_back(result, label, config) else None
-
-
-def _is_rolled_back(result: JobResult, label: PreferenceResult, config: RunConfig) -> bool:
-    """The judge took the revision, then the critic found that it broke a principle."""
-    if result.stop_reason is not StopReason.REGRESSION or label.p_a is None:
-        return False
-    place = (label.round, label.revision_try)
-    revision = next((r for r in result.revisions if (r.round, r.revision_try) == place), None)
-    taken = label.verdict == "B" and 1.0 - label.p_a > config.policy.accept_above
-    return taken and revision is not None and revision.accepted is False
+        said = people(result, label) if people else None
+        reason = why_not(result, label, config, filters, closing=closing, said=said)
+        yield label, Drop(reason) if reason else _preference_row(result, label, said)
 
 
 def count_pairs(frames: Frames, config: RunConfig) -> int:
@@ -96,9 +68,9 @@ def count_pairs(frames: Frames, config: RunConfig) -> int:
     Closing labels are left out, as an export does unless it is asked for them.
     """
     place = ["job_id", "round", "revision_try"]
-    told = frames.preferences.join(
-        frames.revisions.select(*place, "accepted"), on=place, how="left"
-    ).join(frames.jobs.select("job_id", "stop_reason"), on="job_id", how="left")
+    told = frames.preferences.join(_cut_off(frames), on=place, how="left").join(
+        frames.jobs.select("job_id", "stop_reason"), on="job_id", how="left"
+    )
     taken = (pl.col("verdict") == "B") & (1.0 - pl.col("p_a") > config.policy.accept_above)
     rolled_back = (
         (pl.col("stop_reason") == StopReason.REGRESSION.value) & taken & ~pl.col("accepted")
@@ -110,6 +82,7 @@ def count_pairs(frames: Frames, config: RunConfig) -> int:
         pl.col("verdict") != "invalid",
         ~pl.col("identical"),
         ~pl.col("empty"),
+        ~pl.col("cut_off").fill_null(False),
         ~tie,
         pl.col("confidence") >= config.data.min_confidence,
         ~rolled_back.fill_null(False),
@@ -117,33 +90,76 @@ def count_pairs(frames: Frames, config: RunConfig) -> int:
     return kept.height
 
 
-def _preference_row(result: JobResult, label: PreferenceResult) -> Row:
-    p_a = 0.5 if label.p_a is None else label.p_a
-    p = max(p_a, 1.0 - p_a)
+def _cut_off(frames: Frames) -> pl.DataFrame:
+    """By place of the revision: was it accepted, and was it or what stood before cut off."""
+    cut = pl.col("finish_reason") == "length"
+    stood = (pl.col("round") == 0) | pl.col("accepted").fill_null(False)
+    before = pl.when(stood).then(cut).forward_fill().shift(1).over("job_id")
+    ordered = frames.revisions.sort("job_id", "round", "revision_try")
+    return ordered.select(
+        "job_id",
+        "round",
+        "revision_try",
+        "accepted",
+        cut_off=cut.fill_null(False) | before.fill_null(False),
+    )
+
+
+def _preference_row(result: JobResult, label: PreferenceResult, said: PeopleSaid | None) -> Row:
+    is_a = said == "A" if said else label.p_a is not None and label.p_a > 0.5
     better, worse = label.response_a, label.response_b
-    if p_a < 0.5:
+    if not is_a:
         better, worse = worse, better
+    p = None if label.p_a is None else label.p_a if is_a else 1.0 - label.p_a
     return {
         "prompt": prompt_messages(result),
         "chosen": _answer(better),
         "rejected": _answer(worse),
         "id": result.id or str(result.job_id),
         "p": p,
-        "margin": 2 * p - 1,
+        "margin": None if p is None else 2 * p - 1,
         "round": label.round,
         "revision_try": label.revision_try,
         "principle": label.principle,
         "orders_agree": label.consistent,
         "job_id": str(result.job_id),
+        "decided_by": "people" if said else "judge",
+        "judge_agrees": judge_agrees(label, said),
     }
 
 
-def sft_row(result: JobResult, config: RunConfig, keep: SftKeep = "either") -> Row | Drop:
+def judge_agrees(label: PreferenceResult, said: PeopleSaid | None) -> bool | None:
+    """Whether judge and people prefer the same; None where either prefers none."""
+    if said not in ("A", "B") or label.verdict not in ("A", "B"):
+        return None
+    return label.verdict == said
+
+
+def unpaired_rows(row: Row) -> tuple[Row, Row]:
+    """The two rows of a pair for training on single responses: the chosen, then the rejected."""
+    rest = {k: v for k, v in row.items() if k not in ("prompt", "chosen", "rejected")}
+
+    def single(side: str) -> Row:
+        known = {"prompt": row["prompt"], "completion": row[side], "label": side == "chosen"}
+        return known | rest
+
+    return single("chosen"), single("rejected")
+
+
+def sft_row(
+    result: JobResult,
+    config: RunConfig,
+    keep: SftKeep = "either",
+    *,
+    filters: Filters | None = None,
+) -> Row | Drop:
     """A job's prompt and final response, or the reason for which there is no row.
 
     Args:
         keep: Jobs whose response improved, jobs that converged, or either.
+        filters: Of these only whether responses that were cut off are taken.
     """
+    filters = filters or Filters.of(config)
     if result.kind not in ("improve", "revise"):
         return Drop("no_loop")
     if result.state != "done":
@@ -152,6 +168,8 @@ def sft_row(result: JobResult, config: RunConfig, keep: SftKeep = "either") -> R
         return Drop("no_response")
     if not _is_kept(result, config, keep):
         return Drop("not_good_enough")
+    if not filters.keep_cut_off and result.final_response in cut_off_texts(result):
+        return Drop("cut_off")
     return {
         "prompt": prompt_messages(result),
         "completion": _answer(result.final_response),

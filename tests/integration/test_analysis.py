@@ -72,6 +72,8 @@ def test_preference_export_accounts_for_every_label(ledger: Engine, tmp_path: Pa
     assert manifest["labels"]["self_judged_share"] == pytest.approx(12 / 13)
     assert manifest["models"]["judge"] == ["scripted-1"]
     assert "uncalibrated" in manifest["calibration"]
+    assert manifest["judge_certificate"]["certificate"] is None
+    assert "has no certificate" in manifest["judge_certificate"]["sentence"]
 
 
 def test_sft_export_holds_converged_and_improved_jobs(ledger: Engine, tmp_path: Path) -> None:

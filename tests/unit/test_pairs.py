@@ -4,7 +4,9 @@ from typing import Any
 
 import pytest
 
-from analysis.export import ExportCounts, export_rows
+from analysis.export import ExportPlan, export_rows
+from analysis.export_filters import Filters
+from analysis.manifest import ExportCounts
 from analysis.pairs import PAIR_REASONS, Drop, is_improved, preference_rows, sft_row
 from schemas.results import JobResult
 from tests.unit.results_sample import config, label, result, revision
@@ -77,12 +79,8 @@ def test_closing_labels_on_request() -> None:
 
 def test_counts_in_are_rows_plus_reasons() -> None:
     labels = [label(0.2), label(None), label(0.5), label(0.9, consistent=False)]
-    counts = ExportCounts()
-    rows = list(
-        export_rows(
-            [result("a", preferences=labels), result("b")], config(), counts, fmt="trl-preference"
-        )
-    )
+    counts, plan = ExportCounts(), ExportPlan("trl-preference", Filters.of(config()))
+    rows = list(export_rows([result("a", preferences=labels), result("b")], config(), plan, counts))
     assert counts.read == 4 == len(rows) + counts.dropped.total()
     assert counts.equation == "accounting: 4 read = 2 exported + 1 tie + 1 unreadable"
     assert (counts.labels.readable, counts.labels.flipped) == (3, 1)
