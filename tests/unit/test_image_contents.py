@@ -54,6 +54,22 @@ def required_by(requirement: Requirement) -> Iterator[Requirement]:
             yield needed
 
 
+#: Libraries look in ``sys.modules`` for one that might be there, so a None in it would be no
+#: absence: what is hidden must be found by nobody.
+HIDING = """
+import sys
+class Without:
+    def __init__(self, finder):
+        self.finder = finder
+    def find_spec(self, name, path=None, target=None):
+        hidden = name.partition(".")[0] in HIDDEN
+        return None if hidden else self.finder.find_spec(name, path, target)
+    def __getattr__(self, name):
+        return getattr(self.finder, name)
+sys.meta_path = [Without(finder) for finder in sys.meta_path]
+"""
+
+
 def load_with_only(distributions: set[str], modules: str) -> subprocess.CompletedProcess[str]:
     """Import ``modules`` in a process that sees no other distribution."""
     hidden = [
@@ -62,7 +78,7 @@ def load_with_only(distributions: set[str], modules: str) -> subprocess.Complete
         if module.isidentifier()
         and not {canonicalize_name(owner) for owner in owners} & (distributions | ALWAYS_THERE)
     ]
-    code = f"import sys; sys.modules.update(dict.fromkeys({hidden!r})); import {modules}"
+    code = f"HIDDEN = frozenset({hidden!r})\n{HIDING}\nimport {modules}"
     return subprocess.run(
         [sys.executable, "-c", code],
         env={"REDIS_URL": "redis://127.0.0.1:1/0"},
