@@ -11,7 +11,9 @@ from typing import TYPE_CHECKING
 
 import click
 
-from analysis.judgement_commands import PAIRS, write_json
+from analysis.judgement_commands import PAIRS
+from analysis.output_file import write_json
+from analysis.run_source import JSON_OUT
 from schemas.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -30,7 +32,7 @@ _FILE = click.Path(path_type=Path)
 @click.option("--folds", type=click.IntRange(2, 50), default=5, show_default=True)
 @click.option("--seed", type=int, default=0, show_default=True, help="Of the folds.")
 @click.option("--labels-out", type=_FILE, help="Write the mitigated labels and weights here.")
-@click.option("--json", "json_out", type=_FILE, help="Write the numbers here; - for stdout.")
+@JSON_OUT
 def bias(
     ai: tuple[Path, ...],
     judge: str | None,

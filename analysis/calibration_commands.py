@@ -6,15 +6,14 @@ since analysis runs no model.
 
 from __future__ import annotations
 
-import subprocess
-import sys
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
-from schemas.errors import ConfigError, ContractError
+from analysis.asking import asked
+from schemas.errors import ConfigError
 
 if TYPE_CHECKING:
     from schemas.ratings import SeverityReading
@@ -68,9 +67,9 @@ def calibrate(
     if readings and ratings:
         raise ConfigError("--ratings are for a critic that is asked: the readings hold theirs")
     with tempfile.TemporaryDirectory() as folder:
-        sources = readings or (
-            _asked(config or Path(), ratings, keep or Path(folder) / "readings.jsonl"),
-        )
+        kept = keep or Path(folder) / "readings.jsonl"
+        given = ["--ratings", str(ratings)] if ratings else []
+        sources = readings or (asked("rate", config or Path(), kept, given),)
         read = _read(sources)
     fitted = fit(read, threshold=threshold)
     target = calibration_view.target(out, fitted)
@@ -82,15 +81,6 @@ def calibrate(
     for line in calibration_view.told(fitted, read):
         click.echo(line)
     click.echo(f"written to {target}; name it as calibration_file", err=True)
-
-
-def _asked(config: Path, ratings: Path | None, out: Path) -> Path:
-    command = [sys.executable, "-P", "-m", "schemas.cli", "rate"]
-    command += ["--config", str(config), "--out", str(out)]
-    command += ["--ratings", str(ratings)] if ratings else []
-    if status := subprocess.run(command, check=False).returncode:
-        raise ContractError(f"'preceptor rate' ended with status {status}; see above")
-    return out
 
 
 def _read(sources: tuple[Path, ...]) -> list[SeverityReading]:

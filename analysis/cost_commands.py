@@ -5,23 +5,23 @@ Arguments and messages only; the numbers come from ``cost`` and ``cost_estimate`
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 from pydantic import ValidationError
 
+from analysis.output_file import write_json
+from analysis.run_source import FILE, JSON_OUT, RESULTS, RUN, records_of
 from schemas.config import CostConfig, QualityConfig, RunConfig
-from schemas.errors import ConfigError, ContractError
+from schemas.errors import ConfigError
 from schemas.jobs import describe
 
 if TYPE_CHECKING:
     from analysis.records import RunRecords
 
-_FILE = click.Path(path_type=Path)
 _PRICE = click.FloatRange(0)
 _PACE = click.FloatRange(0, min_open=True)
 
@@ -42,21 +42,20 @@ def _setting_options(command: Callable[..., None]) -> Callable[..., None]:
 
 
 @click.command()
-@click.argument("run", required=False)
-@click.option("--results", "results_file", type=_FILE,
-              help="Read a file that 'preceptor results' wrote instead of the ledger.")  # fmt: skip
-@click.option("--config", "config_path", type=_FILE,
+@RUN
+@RESULTS
+@click.option("--config", "config_path", type=FILE,
               help="Run configuration of --results: it says which pairs are kept.")  # fmt: skip
 @click.option("--preview", help="A run of a few jobs, to extrapolate to --jobs.")
 @click.option("--jobs", type=click.IntRange(1), help="Extrapolate to so many jobs.")
 @click.option("--workers", type=click.IntRange(1), help="Workers of each model, for the time.")
-@click.option("--estimate", "estimate_file", type=_FILE,
+@click.option("--estimate", "estimate_file", type=FILE,
               help="Compare with an estimate that --jobs and --json wrote before.")  # fmt: skip
 @click.option("--checked-share", type=click.FloatRange(0, 1),
               help="Part of the labels that people check.  "
               "[default: quality.verification_rate]")  # fmt: skip
 @_setting_options
-@click.option("--json", "json_out", type=_FILE, help="Write the numbers here; - for stdout.")
+@JSON_OUT
 def cost(
     run: str | None,
     results_file: Path | None,
@@ -81,7 +80,7 @@ def cost(
         raise ConfigError("say with --jobs how many jobs to extrapolate to")
     if jobs is not None and estimate_file is not None:
         raise ConfigError("--jobs makes an estimate and --estimate compares with one: choose")
-    records = _records(run or preview, results_file, config_path)
+    records = records_of(run or preview, results_file, config_path)
     wanted = _settings(records.config, settings)
     if jobs is not None:
         _estimate(records, jobs, workers, wanted, json_out)
@@ -96,7 +95,7 @@ def _estimate(
     from analysis.cost_view import print_estimate
 
     found = estimate_cost(records, jobs, settings, workers)
-    _write_json(out, asdict(found))
+    write_json(out, asdict(found))
     if str(out) != "-":
         print_estimate(found)
 
@@ -118,39 +117,12 @@ def _measure(
         checked_share = quality.verification_rate
     found = run_cost(records, settings, checked_share)
     compared = () if estimate is None else compare(estimate, found)
-    _write_json(out, cost_view.as_json(found, estimate, compared))
+    write_json(out, cost_view.as_json(found, estimate, compared))
     if str(out) == "-":
         return
     cost_view.print_cost(found)
     if estimate is not None:
         cost_view.print_comparison(estimate, found, compared)
-
-
-def _records(run: str | None, results_file: Path | None, config_path: Path | None) -> RunRecords:
-    from analysis.records import load_results, load_run
-
-    if results_file is not None:
-        return with_config(load_results(results_file), config_path)
-    if config_path is not None:
-        raise ConfigError("--config goes with --results: a run of the ledger has its own")
-    from analysis.ledger import reading
-
-    with reading(run or "") as (connection, opened):
-        return load_run(connection, opened.name)
-
-
-def with_config(records: RunRecords, config_path: Path | None) -> RunRecords:
-    if config_path is None:
-        return records
-    from schemas.config_file import load_config
-
-    config = load_config(config_path)
-    if records.config_digest != config.digest:
-        raise ContractError(
-            f"{config_path}: is not the configuration of these results, whose digest is "
-            f"{records.config_digest or 'not one'}; this one's is {config.digest}"
-        )
-    return replace(records, config=config)
 
 
 def _settings(config: RunConfig | None, given: dict[str, float | None]) -> CostConfig:
@@ -160,14 +132,6 @@ def _settings(config: RunConfig | None, given: dict[str, float | None]) -> CostC
         return CostConfig.model_validate(known.model_dump() | named)
     except ValidationError as error:
         raise ConfigError(f"cost: {describe(error)}") from error
-
-
-def _write_json(out: Path | None, content: Any) -> None:
-    from analysis.output_file import output_file
-
-    if out:
-        with output_file(out) as writer:
-            writer.write(json.dumps(content, indent=2) + "\n")
 
 
 commands: list[click.Command] = [cost]

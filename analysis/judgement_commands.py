@@ -7,17 +7,17 @@ Arguments and messages only; the numbers come from the other modules. A judge is
 
 from __future__ import annotations
 
-import json
-import subprocess
-import sys
 import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
+from analysis.asking import asked
+from analysis.output_file import write_json
+from analysis.run_source import JSON_OUT, records_of
 from schemas.errors import ConfigError, ContractError
 
 if TYPE_CHECKING:
@@ -53,7 +53,7 @@ PAIRS = click.option(
     help="How two orders become a label.",
 )
 @click.option("--tie-margin", type=MARGIN, default=0.0, show_default=True)
-@click.option("--json", "json_out", type=_FILE, help="Write the numbers here; - for stdout.")
+@JSON_OUT
 @click.option("--html", "html_out", type=_FILE, help="Write one page of HTML here.")
 def certify(
     pairs: Path,
@@ -80,23 +80,15 @@ def certify(
 
     if bool(replay) == (config is not None):
         raise ConfigError("name either recorded verdicts (--replay) or a judge to ask (--config)")
-    asking = ["--method", method]
+    asking = ["--pairs", str(pairs), "--method", method]
     asking += ["--limit", str(limit)] if limit else []
     asking += ["--principle", principle] if principle else []
     with tempfile.TemporaryDirectory() as folder:
         kept = keep or Path(folder) / "verdicts.jsonl"
-        sources = replay or (_asked(pairs, config or Path(), kept, asking),)
+        sources = replay or (asked("judge", config or Path(), kept, asking),)
         joined = join(read_pairs(pairs), read_verdicts(sources))
     certificates = _certified(joined, judge, mode, tie_margin, again)
     _write(joined, certificates, json_out, html_out)
-
-
-def _asked(pairs: Path, config: Path, out: Path, asking: Sequence[str]) -> Path:
-    command = [sys.executable, "-P", "-m", "schemas.cli", "judge", "--pairs", str(pairs)]
-    command += ["--config", str(config), "--out", str(out), *asking]
-    if status := subprocess.run(command, check=False).returncode:
-        raise ContractError(f"'preceptor judge' ended with status {status}; see above")
-    return out
 
 
 def _certified(
@@ -161,11 +153,7 @@ def _labels(
         raise ConfigError("name either a RUN of the ledger or files of verdicts (--ai)")
     if run is None:
         return labels_of_files(ai, judge, mode, tie_margin)
-    from analysis.ledger import reading
-    from analysis.records import load_run
-
-    with reading(run) as (connection, _):
-        records = load_run(connection, run)
+    records = records_of(run, None)
     return labels_of_run(records.frames, records.constitution)
 
 
@@ -187,7 +175,7 @@ def _label_options(command: Callable[..., None]) -> Callable[..., None]:
 @click.option("--against", multiple=True, type=_FILE, help="Verdicts of another labeller.")
 @click.option("--against-judge", help="Whose of these, where they are of several judges.")
 @click.option("--list", "listed", type=click.IntRange(0), default=10, show_default=True)
-@click.option("--json", "json_out", type=_FILE, help="Write the numbers here; - for stdout.")
+@JSON_OUT
 def agreement(
     run: str | None,
     ai: tuple[Path, ...],
@@ -267,7 +255,7 @@ def verify_plan(
 @click.argument("sample", type=_FILE)
 @_label_options
 @click.option("--people", type=_FILE, help="Pairs with human labels, where SAMPLE has none.")
-@click.option("--json", "json_out", type=_FILE, help="Write the numbers here; - for stdout.")
+@JSON_OUT
 def verify_estimate(
     sample: Path,
     run: str | None,
@@ -290,15 +278,6 @@ def verify_estimate(
     if str(json_out) != "-":
         for line in samples.told(found):
             click.echo(line)
-
-
-def write_json(out: Path | None, content: Any) -> None:
-    """Write an object as JSON where a file is named."""
-    from analysis.output_file import output_file
-
-    if out:
-        with output_file(out) as writer:
-            writer.write(json.dumps(content, indent=2) + "\n")
 
 
 commands: list[click.Command] = [certify, agreement, verify]

@@ -5,21 +5,21 @@ Arguments and messages only; each reads a run of the ledger or a file of results
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
+from analysis.output_file import write_json
+from analysis.run_source import FILE, JSON_OUT, RESULTS, RUN, records_of
 from schemas.errors import ConfigError
 
 if TYPE_CHECKING:
     from analysis.records import RunRecords
     from schemas.constitution import Constitution
 
-_FILE = click.Path(path_type=Path)
 _CONSTITUTION = click.option(
     "--constitution",
     metavar="NAME|FILE",
@@ -28,24 +28,13 @@ _CONSTITUTION = click.option(
 
 
 def _source_options(command: Callable[..., None]) -> Callable[..., None]:
-    for option in (
-        click.option("--json", "json_out", type=_FILE, help="Write the numbers; - for stdout."),
-        click.option(
-            "--results",
-            "results_file",
-            type=_FILE,
-            help="Read a file that 'preceptor results' wrote instead of the ledger.",
-        ),
-        click.argument("run", required=False),
-    ):
-        command = option(command)
-    return command
+    return RUN(RESULTS(JSON_OUT(command)))
 
 
 @click.command()
 @_source_options
 @_CONSTITUTION
-@click.option("--pairs", type=_FILE, help="Pairs with people's labels, joined by id.")
+@click.option("--pairs", type=FILE, help="Pairs with people's labels, joined by id.")
 @click.option(
     "--duplicate-above",
     type=click.FloatRange(0, 1),
@@ -78,7 +67,7 @@ def coverage(
     from analysis.judged import read_pairs
     from analysis.label_sources import with_people
 
-    records = _records(run, results_file)
+    records = records_of(run, results_file)
     people = with_people(records.frames, read_pairs(pairs)) if pairs else None
     found = measured(
         records.frames,
@@ -87,7 +76,7 @@ def coverage(
         duplicate_above=duplicate_above,
         least_common=least_common,
     )
-    _write_json(json_out, coverage_view.as_json(found))
+    write_json(json_out, coverage_view.as_json(found))
     if str(json_out) != "-":
         coverage_view.print_coverage(found, records.run)
 
@@ -102,9 +91,9 @@ def convergence(
     from analysis import convergence_view
     from analysis.convergence import convergence as measured
 
-    records = _records(run, results_file)
+    records = records_of(run, results_file)
     found = measured(records.frames, _constitution(records, constitution))
-    _write_json(json_out, convergence_view.as_json(found))
+    write_json(json_out, convergence_view.as_json(found))
     if str(json_out) != "-":
         convergence_view.print_convergence(found, records.run)
 
@@ -116,30 +105,11 @@ def preferences(run: str | None, results_file: Path | None, json_out: Path | Non
     from analysis import preferences_view
     from analysis.preferences import preferences as measured
 
-    records = _records(run, results_file)
+    records = records_of(run, results_file)
     found = measured(records.frames)
-    _write_json(json_out, asdict(found))
+    write_json(json_out, asdict(found))
     if str(json_out) != "-":
         preferences_view.print_preferences(found, records.run)
-
-
-def _records(run: str | None, results_file: Path | None) -> RunRecords:
-    """A run's records out of the ledger or of a file.
-
-    Raises:
-        ConfigError: Both are named, or neither.
-    """
-    from analysis.records import load_results, load_run
-
-    if (run is None) == (results_file is None):
-        raise ConfigError("name either a RUN of the ledger or a file with --results")
-    if run is None:
-        return load_results(results_file or Path())
-    from analysis.ledger import ledger
-    from schemas.database import transaction
-
-    with ledger() as engine, transaction(engine) as connection:
-        return load_run(connection, run)
 
 
 def _constitution(records: RunRecords, given: str | None) -> Constitution | None:
@@ -160,14 +130,6 @@ def _constitution(records: RunRecords, given: str | None) -> Constitution | None
     if given is None:
         return shipped_of(records.constitution_digest, asked)
     return checked(find_constitution(given), asked)
-
-
-def _write_json(out: Path | None, content: Any) -> None:
-    from analysis.output_file import output_file
-
-    if out:
-        with output_file(out) as writer:
-            writer.write(json.dumps(content, indent=2, allow_nan=False) + "\n")
 
 
 commands: list[click.Command] = [coverage, convergence, preferences]

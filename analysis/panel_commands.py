@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
 from analysis.judgement_commands import MARGIN, MODES, PAIRS
+from analysis.output_file import output_file, write_json
+from analysis.run_source import JSON_OUT
 
 if TYPE_CHECKING:
     from analysis.certificate import Mode
@@ -27,7 +28,7 @@ _FILE = click.Path(path_type=Path)
 @click.option("--vote", type=click.Choice(["majority", "mean", "consensus"]), default="majority",
               show_default=True, help="Whose labels --labels-out writes.")  # fmt: skip
 @click.option("--labels-out", type=_FILE, help="Write the panel's labels here, for --replay.")
-@click.option("--json", "json_out", type=_FILE, help="Write the numbers here; - for stdout.")
+@JSON_OUT
 def panel(
     ai: tuple[Path, ...],
     judges: tuple[str, ...],
@@ -43,16 +44,13 @@ def panel(
     Three votes (majority, mean probability, Dawid-Skene consensus) against people and against the
     best single judge; how alike the judges err, and how many independent ones they are worth.
     """
-    from analysis.output_file import output_file
     from analysis.panel_view import as_json, lines, print_panel, read_panel
 
     found = read_panel(pairs, ai, judges, mode, tie_margin)
     if labels_out:
         with output_file(labels_out) as writer:
             writer.write("".join(lines(found, vote)))
-    if json_out:
-        with output_file(json_out) as writer:
-            writer.write(json.dumps(as_json(found), indent=2) + "\n")
+    write_json(json_out, as_json(found))
     if "-" not in (str(json_out), str(labels_out)):
         print_panel(found)
 

@@ -1,0 +1,69 @@
+"""Where a command reads a run: the ledger, or a file that ``preceptor results`` wrote.
+
+Options, and opening what they name. The reading itself is in ``records``.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from schemas.errors import ConfigError, ContractError
+
+if TYPE_CHECKING:
+    from analysis.records import RunRecords
+
+FILE = click.Path(path_type=Path)
+RUN = click.argument("run", required=False)
+RESULTS = click.option(
+    "--results",
+    "results_file",
+    type=FILE,
+    help="Read a file that 'preceptor results' wrote instead of the ledger.",
+)
+JSON_OUT = click.option(
+    "--json", "json_out", type=FILE, help="Write the numbers here; - for stdout."
+)
+
+
+def records_of(
+    run: str | None, results_file: Path | None, config_path: Path | None = None
+) -> RunRecords:
+    """A run's records out of the ledger or of a file.
+
+    Args:
+        config_path: The configuration of the file's run, which the file does not hold.
+
+    Raises:
+        ConfigError: Both are named, or neither; or a configuration beside the ledger's own.
+        ContractError: No such run, the file cannot be read, or the configuration is another's.
+    """
+    from analysis.records import load_results, load_run
+
+    if (run is None) == (results_file is None):
+        raise ConfigError("name either a RUN of the ledger or a file with --results")
+    if results_file is not None:
+        return _with_config(load_results(results_file), config_path)
+    if config_path is not None:
+        raise ConfigError("--config goes with --results: a run of the ledger has its own")
+    from analysis.ledger import reading
+
+    with reading(run or "") as (connection, opened):
+        return load_run(connection, opened.name)
+
+
+def _with_config(records: RunRecords, config_path: Path | None) -> RunRecords:
+    if config_path is None:
+        return records
+    from schemas.config_file import load_config
+
+    config = load_config(config_path)
+    if records.config_digest != config.digest:
+        raise ContractError(
+            f"{config_path}: is not the configuration of these results, whose digest is "
+            f"{records.config_digest or 'not one'}; this one's is {config.digest}"
+        )
+    return replace(records, config=config)
