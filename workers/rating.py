@@ -74,10 +74,9 @@ def _readings(
 ) -> Iterator[SeverityReading]:
     rubrics = config.policy.use_rubrics
     principles = [constitution.principle(each.principle) for each in chunk]
-    shown = [p if rubrics else p.model_copy(update={"rubric": None}) for p in principles]
     prompts = [
-        render_severity([("user", each.prompt)], each.response, principle)
-        for each, principle in zip(chunk, shown, strict=True)
+        render_severity([("user", each.prompt)], each.response, principle, use_rubric=rubrics)
+        for each, principle in zip(chunk, principles, strict=True)
     ]
     deadline_s = config.sampling.critique.deadline_s
     answers = engine.choose([choose_request(p, SEVERITY_CHOICES, deadline_s) for p in prompts])

@@ -136,7 +136,12 @@ def _message(role: str, text: str) -> Message:
 
 
 def render_severity(
-    turns: Turns, response: str, principle: Principle, critique: str | None = None
+    turns: Turns,
+    response: str,
+    principle: Principle,
+    critique: str | None = None,
+    *,
+    use_rubric: bool = True,
 ) -> Rendered:
     """Ask how far a response falls short of one principle; answered by SEVERITY_CHOICES.
 
@@ -145,12 +150,13 @@ def render_severity(
         response: What is judged.
         principle: The rule, with its rubric.
         critique: A critique written before; None where severities are read first.
+        use_rubric: Show what each severity looks like for this principle.
     """
     rendered = render_template(
         _SEVERITY,
         _reviewed(turns, response),
         principle=principle,
-        rubric=_rubric_lines(principle),
+        rubric=_rubric_lines(principle if use_rubric else None),
         critique=fenced("critique", critique) if critique else "",
     )
     return _question(_SEVERITY, rendered)
@@ -272,8 +278,8 @@ def nearest_level(severity: float) -> SeverityLevel:
     return min(SeverityLevel, key=lambda level: abs(LEVEL_SEVERITY[level] - severity))
 
 
-def _rubric_lines(principle: Principle) -> Sequence[tuple[SeverityLevel, str]]:
-    if principle.rubric:
+def _rubric_lines(principle: Principle | None) -> Sequence[tuple[SeverityLevel, str]]:
+    if principle and principle.rubric:
         return principle.rubric.lines()
     return [(level, "") for level in SeverityLevel]
 

@@ -37,6 +37,15 @@ from workers.steps.asking import Asking, warmer
 
 
 @dataclass(frozen=True, slots=True)
+class Judged:
+    """One principle's answer and what it was read as."""
+
+    principle: Principle
+    distribution: Distribution
+    reading: Reading
+
+
+@dataclass(frozen=True, slots=True)
 class Written:
     """A critique text, or, where it could not be read, only its raw form."""
 
@@ -55,12 +64,11 @@ def critique(step: ClaimedStep, asking: Asking) -> StepOutcome:
     principles = principles_of(step)
     if step.config.policy.severity == "after_critique":
         written = _write(step, asking, response, principles)
-        distributions = _severities(step, asking, response, principles, written)
+        judged = _severities(step, asking, response, principles, written)
     else:
-        distributions = _severities(step, asking, response, principles, {})
-        wanted = _worth_text(step, principles, distributions)
-        written = _write(step, asking, response, wanted)
-    return _outcome(step, asking, response, principles, distributions, written)
+        judged = _severities(step, asking, response, principles, {})
+        written = _write(step, asking, response, _worth_text(step, judged))
+    return _outcome(step, asking, response, judged, written)
 
 
 def principles_of(step: ClaimedStep) -> tuple[Principle, ...]:
@@ -81,45 +89,43 @@ def _severities(
     response: str,
     principles: Sequence[Principle],
     written: Mapping[str, Written],
-) -> list[Distribution]:
+) -> list[Judged]:
     rubrics = step.config.policy.use_rubrics
     prompts = []
     for principle in principles:
         text = written[principle.name].text if principle.name in written else None
-        asked = principle if rubrics else principle.model_copy(update={"rubric": None})
-        prompts.append(render_severity(step.job.turns, response, asked, text))
+        turns = step.job.turns
+        prompts.append(render_severity(turns, response, principle, text, use_rubric=rubrics))
     for prompt in prompts[:1]:
         refuse_foreign(step.config.calibration, asking.engine.model_name, prompt.prompt_version)
-    return asking.choose(prompts, SEVERITY_CHOICES, step.config.sampling.critique.deadline_s)
+    deadline_s = step.config.sampling.critique.deadline_s
+    distributions = asking.choose(prompts, SEVERITY_CHOICES, deadline_s)
+    return [
+        Judged(principle, found, read_severity(found, principle, step.config))
+        for principle, found in zip(principles, distributions, strict=True)
+    ]
 
 
-def _worth_text(
-    step: ClaimedStep, principles: Sequence[Principle], distributions: Sequence[Distribution]
-) -> list[Principle]:
+def _worth_text(step: ClaimedStep, judged: Sequence[Judged]) -> list[Principle]:
     """Findings that somebody will read, worst first, up to the limit.
 
     In a loop only a revision reads them: where the severities already end it, no text is paid.
     """
     policy = step.config.policy
-    if not _leads_to_revision(step, principles, distributions):
+    if not _leads_to_revision(step, judged):
         return []
     found: list[tuple[float, int, Principle]] = []
-    for principle, distribution in zip(principles, distributions, strict=True):
-        severity = read_severity(distribution, principle, step.config).severity
+    for each in judged:
+        severity = each.reading.severity
         if severity is not None and severity > policy.revise_above:
-            found.append((-severity, len(found), principle))
+            found.append((-severity, len(found), each.principle))
     return [principle for _, _, principle in sorted(found)[: policy.max_critique_texts]]
 
 
-def _leads_to_revision(
-    step: ClaimedStep, principles: Sequence[Principle], distributions: Sequence[Distribution]
-) -> bool:
+def _leads_to_revision(step: ClaimedStep, judged: Sequence[Judged]) -> bool:
     if not isinstance(step.job, ImproveJob):
         return True
-    findings = tuple(
-        _finding(principle, read_severity(distribution, principle, step.config), None)
-        for principle, distribution in zip(principles, distributions, strict=True)
-    )
+    findings = tuple(_finding(each, None) for each in judged)
     history = step.history.add(critique=CritiqueRecord(step.round, findings))
     decision = decide(history, step.config.policy)
     return isinstance(decision, NextStep) and decision.kind == "revise"
@@ -159,19 +165,18 @@ def _outcome(
     step: ClaimedStep,
     asking: Asking,
     response: str,
-    principles: Sequence[Principle],
-    distributions: Sequence[Distribution],
+    judged: Sequence[Judged],
     written: Mapping[str, Written],
 ) -> StepOutcome:
     findings: list[Finding] = []
     rows: list[dict[str, Any]] = []
     subject = response_digest(response)
-    for principle, distribution in zip(principles, distributions, strict=True):
-        reading = read_severity(distribution, principle, step.config)
-        text = written.get(principle.name)
-        findings.append(_finding(principle, reading, text))
-        row = _row(principle, distribution, reading, text, asking.seed("severity"))
-        rows.append({**row, "id": uuid5(step.id, principle.name), "subject": subject})
+    for each in judged:
+        name = each.principle.name
+        text = written.get(name)
+        findings.append(_finding(each, text))
+        row = _row(each, text, asking.seed("severity"))
+        rows.append({**row, "id": uuid5(step.id, name), "subject": subject})
     record = CritiqueRecord(step.round, tuple(findings))
     return StepOutcome(
         judgements=rows,
@@ -192,30 +197,25 @@ def _unreadable(record: CritiqueRecord, rows: Sequence[Mapping[str, Any]]) -> Ou
     )
 
 
-def _finding(principle: Principle, reading: Reading, written: Written | None) -> Finding:
+def _finding(judged: Judged, written: Written | None) -> Finding:
     return Finding(
-        principle=principle.name,
-        severity=reading.severity,
-        weight=weight_of(principle),
+        principle=judged.principle.name,
+        severity=judged.reading.severity,
+        weight=weight_of(judged.principle),
         text=written.text if written else None,
         suggestions=written.suggestions if written else (),
     )
 
 
-def _row(
-    principle: Principle,
-    distribution: Distribution,
-    reading: Reading,
-    written: Written | None,
-    seed: int,
-) -> dict[str, Any]:
+def _row(judged: Judged, written: Written | None, seed: int) -> dict[str, Any]:
+    distribution, reading = judged.distribution, judged.reading
     probabilities = dict(
         zip((level.value for level in LEVELS), distribution.probabilities, strict=True)
     )
     likeliest = max(probabilities, key=lambda level: probabilities[level])
     return {
         "kind": "severity",
-        "principle": principle.name,
+        "principle": judged.principle.name,
         "order": None,
         "outcome": "invalid" if reading.severity is None else "ok",
         "severity": reading.severity,
