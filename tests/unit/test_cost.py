@@ -141,6 +141,13 @@ def test_the_numbers_do_not_depend_on_the_order_of_jobs() -> None:
         ({}, {"stop_reason": "regression", "revisions": (revision(None),)}),
         ({}, {"stop_reason": "regression", "revisions": ()}),
         ({}, {"revisions": (revision(finish_reason="length"),)}),
+        (
+            {},
+            {
+                "revisions": (revision(text="current", finish_reason="length"), revision(round=2)),
+                "preferences": (label(round=2),),
+            },
+        ),
     ],
 )
 def test_pairs_are_those_of_an_export(data: dict[str, Any], changes: dict[str, Any]) -> None:

@@ -12,7 +12,6 @@ from hypothesis import strategies as st
 
 from schemas.constitution import (
     Constitution,
-    Principle,
     SeverityLevel,
     available_constitutions,
     load_constitution,
@@ -92,14 +91,6 @@ def between(text: str, opening: str, closing: str) -> str:
     return text.split(opening)[1].split(closing)[0]
 
 
-def asked_about(principle: Principle) -> list[Rendered]:
-    return [
-        render_severity(TURNS, RESPONSE, principle),
-        render_direct_revision(TURNS, RESPONSE, [principle]),
-        *(render_critique(TURNS, RESPONSE, principle, t) for t in get_args(CritiqueTemplate)),
-    ]
-
-
 def test_released_templates_have_not_changed() -> None:
     names = sorted(path.stem for path in template_path("any").parent.glob("*.yaml"))
     assert {name: prompt_version(name) for name in names} == RELEASED
@@ -137,14 +128,6 @@ def test_shared_beginning_knows_no_principle(default: Constitution) -> None:
     other = render_severity(TURNS, "Other.", default.principles[0])
     assert shared(one) != shared(other)
     assert default.principles[0].critique_request not in shared(one)
-
-
-@pytest.mark.parametrize("name", available_constitutions())
-def test_no_prompt_shows_the_anchors_that_measure_the_critic(name: str) -> None:
-    for principle in load_constitution(name).principles:
-        bare = principle.model_copy(update={"examples": ()})
-        assert principle.examples
-        assert asked_about(principle) == asked_about(bare)
 
 
 def test_severity_asks_by_rubric_and_offers_one_choice_per_level(default: Constitution) -> None:
