@@ -11,6 +11,7 @@ from rich import box
 from rich.table import Table
 
 from analysis.certificate import Certificate
+from analysis.figures import with_ends
 from analysis.judged import Joined
 from analysis.pages import page_environment
 from analysis.statistics.estimates import Estimate
@@ -106,15 +107,10 @@ def _narrow(key: str, estimate: Estimate) -> str:
 
 def shown_as(key: str, estimate: Estimate) -> str:
     """``71.2 % [66.6-75.5]``; a dash where it was not measured."""
-    if estimate.value is None:
-        return "-"
-    if key in _KAPPAS:
+    if key in _KAPPAS and estimate.value is not None:
         ends = f" [{estimate.low:.2f} to {estimate.high:.2f}]" if estimate.interval else ""
         return f"{estimate.value:.3f}{ends}"
-    ends = ""
-    if estimate.low is not None and estimate.high is not None:
-        ends = f" [{100 * estimate.low:.1f}-{100 * estimate.high:.1f}]"
-    return f"{100 * estimate.value:.1f} %{ends}"
+    return with_ends(estimate, ".1f", "-", scale=100, unit=" %")
 
 
 def notes(joined: Joined, certificates: Sequence[Certificate]) -> list[str]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from analysis.convergence import Convergence
+from analysis.figures import share_alone, signed
 from analysis.statistics.estimates import Estimate
 from schemas.policy import CONVERGED, StopReason
 
@@ -54,11 +55,11 @@ def _reasons(found: Convergence) -> Iterator[str]:
         if told and (each.share.value or 0) >= REASON_ABOVE:
             advice = _ADVICE.get(each.reason, "")
             count = f"{each.jobs} of {found.jobs}"
-            yield f"{_percent(each.share)} of jobs end as {each.reason} ({count}): {advice}"
+            yield f"{_share(each.share)} of jobs end as {each.reason} ({count}): {advice}"
     unrevised = found.converged_unrevised
     if (unrevised.value or 0) >= UNREVISED_ABOVE:
         yield (
-            f"{_percent(unrevised)} of jobs converge without a revision: the critic may see too "
+            f"{_share(unrevised)} of jobs converge without a revision: the critic may see too "
             "little, or the prompts ask for nothing that the constitution speaks of"
         )
 
@@ -67,16 +68,16 @@ def _severities(found: Convergence) -> Iterator[str]:
     for each in found.gains:
         gain = each.gain
         if gain.value is not None and gain.high is not None and gain.high < 0:
-            yield f"round {each.round} makes responses worse: {_signed(gain)} on {gain.n} jobs"
+            yield f"round {each.round} makes responses worse: {signed(gain)} on {gain.n} jobs"
         elif gain.value is not None and gain.low is not None and gain.low <= 0:
             yield (
-                f"round {each.round} shows no certain gain: {_signed(gain)} on {gain.n} jobs; "
+                f"round {each.round} shows no certain gain: {signed(gain)} on {gain.n} jobs; "
                 "rounds without gain cost tokens only"
             )
     if worse := found.worse.value:
         count = round(worse * found.worse.n)
         yield (
-            f"{_percent(found.worse)} of jobs end with a response that the critic finds worse than "
+            f"{_share(found.worse)} of jobs end with a response that the critic finds worse than "
             f"the first ({count} of {found.worse.n})"
         )
 
@@ -85,13 +86,13 @@ def _results(found: Convergence) -> Iterator[str]:
     loss = found.helpfulness_loss
     if loss.value is not None and loss.low is not None and loss.low > 0:
         yield (
-            f"helpfulness falls: its severity changes by {_signed(loss)} on {loss.n} jobs; "
+            f"helpfulness falls: its severity changes by {signed(loss)} on {loss.n} jobs; "
             "responses may have become over-cautious"
         )
     closing = found.win_rate_closing
     if closing.value is not None and closing.high is not None and closing.high < 0.5:
         yield (
-            f"final responses win {_percent(closing)} of {closing.n} closing comparisons with the "
+            f"final responses win {_share(closing)} of {closing.n} closing comparisons with the "
             "first: the judge prefers what the loop began with"
         )
 
@@ -110,13 +111,8 @@ def _texts(found: Convergence) -> Iterator[str]:
         )
     if found.oscillating.value:
         count = round(found.oscillating.value * found.oscillating.n)
-        yield f"{count} jobs came back to a response they had left ({_percent(found.oscillating)})"
+        yield f"{count} jobs came back to a response they had left ({_share(found.oscillating)})"
 
 
-def _percent(estimate: Estimate) -> str:
-    return f"{100 * (estimate.value or 0):.0f} %"
-
-
-def _signed(estimate: Estimate) -> str:
-    ends = f" [{estimate.low:+.2f} to {estimate.high:+.2f}]" if estimate.interval else ""
-    return f"{estimate.value:+.2f}{ends}"
+def _share(estimate: Estimate) -> str:
+    return f"{share_alone(estimate)} %"

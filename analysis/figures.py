@@ -37,13 +37,40 @@ def titled(title: str | None, first: str, *headings: str) -> Table:
     return table
 
 
+def with_ends(
+    estimate: Estimate,
+    form: str,
+    between: str,
+    *,
+    scale: float = 1,
+    unit: str = "",
+    missing: str = "-",
+) -> str:
+    """A number and, where there is one, its interval: ``38 [26-52]``.
+
+    Args:
+        form: Format of each number, as ``.0f`` or ``+.2f``.
+        between: What stands between the two ends.
+        scale: Factor before writing, 100 for per cent.
+        unit: What follows the number, before its interval.
+        missing: Where it was not measured.
+    """
+    if estimate.value is None:
+        return missing
+    value = f"{scale * estimate.value:{form}}{unit}"
+    return f"{value} {ends(estimate, form, between, scale=scale)}".rstrip()
+
+
+def ends(estimate: Estimate, form: str, between: str, *, scale: float = 1) -> str:
+    """The interval alone: ``[26-52]``; empty where there is none."""
+    if estimate.interval is None:
+        return ""
+    return f"[{between.join(f'{scale * end:{form}}' for end in estimate.interval)}]"
+
+
 def percent(estimate: Estimate) -> str:
     """``38 [26-52]``, in per cent; a dash where it was not measured."""
-    if estimate.value is None:
-        return "-"
-    if estimate.low is None or estimate.high is None:
-        return f"{100 * estimate.value:.0f}"
-    return f"{100 * estimate.value:.0f} [{100 * estimate.low:.0f}-{100 * estimate.high:.0f}]"
+    return with_ends(estimate, ".0f", "-", scale=100)
 
 
 def share_alone(estimate: Estimate) -> str:
@@ -53,20 +80,12 @@ def share_alone(estimate: Estimate) -> str:
 
 def signed(estimate: Estimate) -> str:
     """``+0.12 [+0.05 to +0.19]``; a dash where it was not measured."""
-    if estimate.value is None:
-        return "-"
-    if estimate.low is None or estimate.high is None:
-        return f"{estimate.value:+.2f}"
-    return f"{estimate.value:+.2f} [{estimate.low:+.2f} to {estimate.high:+.2f}]"
+    return with_ends(estimate, "+.2f", " to ")
 
 
 def plain(estimate: Estimate) -> str:
     """``1.24 [1.10-1.38]``; a dash where it was not measured."""
-    if estimate.value is None:
-        return "-"
-    if estimate.low is None or estimate.high is None:
-        return f"{estimate.value:.2f}"
-    return f"{estimate.value:.2f} [{estimate.low:.2f}-{estimate.high:.2f}]"
+    return with_ends(estimate, ".2f", "-")
 
 
 def decimal(value: float | None) -> str:
@@ -78,8 +97,8 @@ def sentence(estimate: Estimate, of: str) -> str:
     """``38 % [26-52] of 50 jobs``, or "not measured"."""
     if estimate.value is None:
         return "not measured"
-    shown, _, ends = percent(estimate).partition(" ")
-    return f"{shown} %{' ' + ends if ends else ''} of {estimate.n:,} {of}"
+    shown = with_ends(estimate, ".0f", "-", scale=100, unit=" %")
+    return f"{shown} of {estimate.n:,} {of}"
 
 
 def bar(part: int, most: int, width: int = 40) -> str:

@@ -15,6 +15,7 @@ from rich.table import Table
 from analysis.bias import value_of
 from analysis.bias_sources import JudgedTexts
 from analysis.bias_view import shown_term
+from analysis.figures import with_ends
 from analysis.mitigation import METHODS, Items, Method, Mitigated, mitigate
 from analysis.mitigation_proof import Proof
 from analysis.output_file import output_file
@@ -112,7 +113,7 @@ def print_proofs(proofs: Sequence[Proof], folds: int) -> None:
             name = "" if at else proof.method
             table.add_row(name, f"{bias.name} bias", *map(shown_term, terms))
         shares = (proof.agreement_before, proof.agreement_after)
-        cells = (*(_percent(x, "") for x in shares), _percent(proof.agreement_change, "+"))
+        cells = (*(_percent(x, ".1f") for x in shares), _percent(proof.agreement_change, "+.1f"))
         table.add_row("", "agreement, %", *cells)
     console.print(table)
     for proof in proofs:
@@ -122,10 +123,5 @@ def print_proofs(proofs: Sequence[Proof], folds: int) -> None:
         console.print(f"{proof.method} ({size}) {proof.verdict}", highlight=False)
 
 
-def _percent(estimate: Estimate, sign: str) -> str:
-    if estimate.value is None:
-        return "not measured"
-    value = f"{100 * estimate.value:{sign}.1f}"
-    if estimate.low is None or estimate.high is None:
-        return value
-    return f"{value} [{100 * estimate.low:{sign}.1f}, {100 * estimate.high:{sign}.1f}]"
+def _percent(estimate: Estimate, form: str) -> str:
+    return with_ends(estimate, form, ", ", scale=100, missing="not measured")

@@ -10,7 +10,6 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from analysis import figures
 from analysis.cost_view import usd
 from analysis.pace import duration
-from analysis.statistics.estimates import Estimate
 
 NOT_MEASURED = "not measured"
 
@@ -34,11 +33,11 @@ def page_environment() -> Environment:
         "words": lambda name: str(name).replace("_", " "),
         "usd": usd,
         "hours": lambda value: _format(value, lambda v: f"{v:,.1f} h" if v >= 1 else f"{v:.3g} h"),
-        "ends": _ends,
-        "fine_ends": lambda estimate: _ends(estimate, "{:.1f}"),
+        "ends": lambda estimate: figures.ends(estimate, ".0f", "-", scale=100),
+        "fine_ends": lambda estimate: figures.ends(estimate, ".1f", "-", scale=100),
         "signed": lambda estimate: _format(estimate.value, lambda v: f"{v:+.2f}"),
-        "signed_ends": lambda estimate: _ends(estimate, "{:+.2f}", 1, " to "),
-        "ratio_ends": lambda estimate: _ends(estimate, "{:.2f}", 1),
+        "signed_ends": lambda estimate: figures.ends(estimate, "+.2f", " to "),
+        "ratio_ends": lambda estimate: figures.ends(estimate, ".2f", "-"),
         "sentence": figures.sentence,
     }
     return environment
@@ -46,13 +45,6 @@ def page_environment() -> Environment:
 
 def _format(value: float | None, shape: Callable[[float], str]) -> str:
     return NOT_MEASURED if value is None else shape(value)
-
-
-def _ends(estimate: Estimate, shape: str = "{:.0f}", scale: float = 100, between: str = "-") -> str:
-    """``[26-52]``, in per cent unless another scale is named; empty without an interval."""
-    if estimate.low is None or estimate.high is None:
-        return ""
-    return f"[{between.join(shape.format(scale * end) for end in (estimate.low, estimate.high))}]"
 
 
 def _seconds(value: float) -> str:

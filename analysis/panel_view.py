@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.table import Table
 
 from analysis.certificate import Mode, label_of
+from analysis.figures import with_ends
 from analysis.judged import read_pairs, read_verdicts, verdict_table
 from analysis.panel import Member, Panel, measure, voted
 from analysis.statistics.estimates import Estimate
@@ -191,11 +192,7 @@ def _half(estimate: Estimate) -> str:
 
 
 def _points(gain: Estimate) -> str:
-    if gain.value is None:
-        return "-"
-    ends = gain.interval
-    told = f" [{100 * ends[0]:+.1f} to {100 * ends[1]:+.1f}]" if ends else ""
-    return f"{100 * gain.value:+.1f}{told}"
+    return with_ends(gain, "+.1f", " to ", scale=100)
 
 
 def _p(p: float | None) -> str:
@@ -205,7 +202,4 @@ def _p(p: float | None) -> str:
 
 
 def _shown(estimate: Estimate) -> str:
-    if estimate.value is None:
-        return "not defined"
-    ends = f" [{estimate.low:.2f} to {estimate.high:.2f}]" if estimate.interval else ""
-    return f"{estimate.value:.2f}{ends}"
+    return with_ends(estimate, ".2f", " to ", missing="not defined")

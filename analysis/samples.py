@@ -15,6 +15,7 @@ import numpy as np
 import polars as pl
 from pydantic import BaseModel, ConfigDict, Field
 
+from analysis.figures import with_ends
 from analysis.output_file import output_file
 from analysis.statistics.estimates import Estimate, share
 from analysis.verification import (
@@ -202,13 +203,15 @@ def told(verified: Verified) -> list[str]:
         worth = verified.helped.worth
         like = f"; as much as {worth:.0f} checked labels" if worth else ""
         lines.append(f"with the judge's own confidence: {_shown(verified.helped)}{like}")
-    plain = verified.unweighted.value
-    lines.append(f"unweighted, which is not of all labels: {100 * (plain or 0):.1f} %")
+    plain = _per_cent(Estimate(verified.unweighted.value))
+    lines.append(f"unweighted, which is not of all labels: {plain}")
     return lines
 
 
 def _shown(found: WeightedEstimate) -> str:
-    ends = found.estimate.interval
-    value = 100 * (found.estimate.value or 0)
-    between = f" [{100 * ends[0]:.1f}-{100 * ends[1]:.1f}]" if ends else ""
-    return f"{value:.1f} %{between}, effective sample size {found.effective_n:.0f}"
+    return f"{_per_cent(found.estimate)}, effective sample size {found.effective_n:.0f}"
+
+
+def _per_cent(estimate: Estimate) -> str:
+    """``71.2 % [66.6-75.5]``, or "not measured"."""
+    return with_ends(estimate, ".1f", "-", scale=100, unit=" %", missing="not measured")
