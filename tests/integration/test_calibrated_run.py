@@ -18,6 +18,7 @@ from schemas.results import JobResult
 from schemas.routing import run_id_of
 from tests.integration.rows import open_jobs, scripted_config
 from tests.integration.working import claimed, scripted, work_job
+from tests.listening_engine import Listening
 from workers.ledger import Ledger
 from workers.prompts.template_files import prompt_version
 from workers.steps import run_step
@@ -90,3 +91,15 @@ def test_the_calibration_of_another_critic_fails_the_step(database: Engine) -> N
     step = claimed(Ledger(database, "w", lease_s=30), step_id)
     with pytest.raises(ConfigError, match="calibration is of the critic other with prompt"):
         run_step(step, scripted())
+
+
+@pytest.mark.parametrize("use_rubrics", [True, False])
+def test_a_step_shows_rubrics_as_the_policy_says(database: Engine, use_rubrics: bool) -> None:
+    selected = {"name": "default", "principles": ["clarity"]}
+    config = scripted_config(constitution=selected, policy={"use_rubrics": use_rubrics})
+    (step,) = open_jobs(database, JOB, config=config)
+    engine = Listening("scripted")
+    work_job(Ledger(database, "w", lease_s=30), engine, step)
+    rubric = load_constitution("default").principle("clarity").rubric
+    assert rubric is not None
+    assert (rubric.severe in engine.heard[0]) == use_rubrics

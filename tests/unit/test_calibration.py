@@ -21,9 +21,11 @@ from schemas.config import RunConfig, parse_config
 from schemas.config_file import load_config
 from schemas.constitution import load_constitution
 from schemas.errors import ConfigError, ContractError
-from schemas.ratings import SeverityReading
+from schemas.ratings import SeverityReading, anchors_of
+from tests.listening_engine import Listening
 from workers.cli import rate
 from workers.engines import Distribution
+from workers.rating import read_severities
 from workers.severity import Reading, read_severity, refuse_foreign
 
 LEVELS = (0.0, 0.3, 0.6, 0.9)
@@ -156,6 +158,13 @@ def test_every_fitted_map_is_monotone(answers: list[float]) -> None:
         assert list(severities) == sorted(severities)
 
 
+def test_an_uneven_mix_of_ratings_does_not_move_a_principle() -> None:
+    rated = np.array([0.0, 0.0, 0.0, 0.9, 0.0, 0.9, 0.9, 0.9])
+    principle = np.array(["clarity"] * 4 + ["relevance"] * 4)
+    maps = fit_maps(Anchors(principle, 5 * rated - 1, rated))
+    assert maps["clarity"][0] == pytest.approx(maps["relevance"][0])
+
+
 def config(**changes: object) -> dict[str, object]:
     models = {"m": {"engine": "scripted", "model": "m"}}
     return {"models": models, "roles": dict.fromkeys(("policy", "critic", "judge"), "m"), **changes}
@@ -229,6 +238,25 @@ def test_the_command_asks_the_critic_and_names_the_file_by_digest(tmp_path: Path
     assert set(made.principles) == set(DEFAULT.names)
     assert named(made).startswith(f"calibrated: {made.digest[:12]}, of m, on ")
     assert named(None) == UNCALIBRATED
+
+
+def test_a_critic_that_cannot_be_asked_ends_the_command(tmp_path: Path) -> None:
+    arguments = ["--config", str(tmp_path / "missing.yaml"), "--out", str(tmp_path / "out")]
+    with pytest.raises(ContractError, match="'preceptor rate' ended with status 2"):
+        CliRunner().invoke(calibrate, arguments, catch_exceptions=False)
+
+
+@pytest.mark.parametrize("use_rubrics", [True, False])
+def test_a_critic_is_shown_rubrics_as_the_policy_says(use_rubrics: bool) -> None:
+    run = RunConfig.model_validate(config(policy={"use_rubrics": use_rubrics}))
+    anchor = next(each for each in anchors_of(DEFAULT) if each.principle == "clarity")
+    engine = Listening("m")
+    (found,) = read_severities(engine, run, DEFAULT, [anchor])
+    rubric = DEFAULT.principle("clarity").rubric
+    assert rubric is not None
+    assert (rubric.severe in engine.heard[0]) == use_rubrics
+    assert found.use_rubrics == use_rubrics
+    assert (found.wording == WORDINGS["clarity"]) == use_rubrics
 
 
 @pytest.mark.parametrize(
