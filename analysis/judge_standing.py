@@ -13,7 +13,7 @@ import polars as pl
 
 from analysis.records import RunRecords
 from schemas.certificates import JudgeCertificate
-from schemas.config import RunConfig
+from schemas.config import LabelerConfig, RunConfig
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,8 +82,10 @@ def judge_standing(
 
 
 def _name(models: Sequence[str], config: RunConfig | None) -> str:
-    reasoned = config is not None and config.labeler.reasoning == "first"
-    return f"{', '.join(models)}{' reasoning first' if reasoned else ''}"
+    labeler = LabelerConfig() if config is None else config.labeler
+    way = " score" if labeler.method == "score" else ""
+    way += " reasoning first" if labeler.reasoning == "first" else ""
+    return f"{', '.join(models)}{way}"
 
 
 def _fits(certificate: JudgeCertificate, versions: set[str], config: RunConfig | None) -> bool:

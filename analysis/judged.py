@@ -192,7 +192,8 @@ def verdict_table(verdicts: pl.DataFrame) -> pl.DataFrame:
 
     Columns: pair_id, p_ab, p_ba (p of A, null where invalid or not asked), p_mean (of both, clamped
     where the judge's labels are), v_ab, v_ba (A, tie, B, ``-``), orders (1 or 2 that were asked),
-    no_order (each response was judged alone; both orders' columns then hold the one verdict).
+    no_order (each response was judged alone; both orders' columns then hold the one verdict),
+    is_soft (the judge gave probabilities).
     """
     parts = [
         verdicts.filter(pl.col("order").is_in([order, "none"])).select(
@@ -203,7 +204,9 @@ def verdict_table(verdicts: pl.DataFrame) -> pl.DataFrame:
         for order in ("AB", "BA")
     ]
     ways = verdicts.group_by("pair_id").agg(
-        pl.col("clamp_low", "clamp_high").first(), no_order=(pl.col("order") == "none").any()
+        pl.col("clamp_low", "clamp_high").first(),
+        pl.col("is_soft").any(),
+        no_order=(pl.col("order") == "none").any(),
     )
     both = parts[0].join(parts[1], on="pair_id", how="full", coalesce=True)
     both = both.join(ways, on="pair_id").sort("pair_id")
@@ -212,6 +215,7 @@ def verdict_table(verdicts: pl.DataFrame) -> pl.DataFrame:
         "p_ab",
         "p_ba",
         "no_order",
+        "is_soft",
         p_mean=((pl.col("p_ab") + pl.col("p_ba")) / 2).clip("clamp_low", "clamp_high"),
         v_ab=verdict_of(pl.col("p_ab")),
         v_ba=verdict_of(pl.col("p_ba")),

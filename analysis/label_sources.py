@@ -39,8 +39,8 @@ def labels_of_files(
     return _finished(
         both.with_columns(
             ai=label_of(mode, tie_margin),
-            # Scores say which is better, and not how likely that is.
-            p_a=pl.when(~pl.col("no_order")).then("p_mean"),
+            # Scores alone say which is better, and not how likely that is.
+            p_a=pl.when(~pl.col("no_order") | pl.col("is_soft")).then("p_mean"),
             consistent=pl.when(~pl.col("no_order")).then(pl.col("v_ab") == pl.col("v_ba")),
             category=pl.lit(None, pl.String),
         )

@@ -72,7 +72,7 @@ class Preferences:
     """All labels.
 
     Attributes:
-        p_a: Counts of p(A) in ``P_BINS`` bins of equal width, labels read in both orders.
+        p_a: Counts of p(A) in ``P_BINS`` bins of equal width, labels of responses that differ.
         by_margin: From undecided to certain.
         confidence: Lower quartile, median and upper quartile; None where nothing was readable.
         by_role: Label jobs, revisions of a loop, closing labels of a loop.
@@ -93,13 +93,14 @@ def preferences(frames: Frames) -> Preferences:
     """Measure a run's labels."""
     labels = _prepared(frames)
     read = labels.filter(tables.is_read_both()).drop_nulls("p_a")
+    judged = labels.filter(tables.is_judged())
     principles = sorted(_groups(labels, "principle"), key=lambda group: -group.labels)
     rounds = _groups(labels.filter(pl.col("role") == REVISION), "round")
     return Preferences(
         overall=_overall(labels),
-        p_a=tuple(tables.histogram(read["p_a"].to_numpy(), P_BINS)),
+        p_a=tuple(tables.histogram(judged["p_a"].to_numpy(), P_BINS)),
         by_margin=_by_margin(read),
-        confidence=_quartiles(read),
+        confidence=_quartiles(judged),
         by_role=tuple(_groups(labels, "role")),
         by_principle=tuple(principles),
         by_round=tuple(sorted(rounds, key=lambda group: int(group.name or 0))),
@@ -163,8 +164,8 @@ def _by_margin(read: pl.DataFrame) -> tuple[MarginBin, ...]:
     )
 
 
-def _quartiles(read: pl.DataFrame) -> tuple[float, float, float] | None:
-    known = read["confidence"].drop_nulls()
+def _quartiles(judged: pl.DataFrame) -> tuple[float, float, float] | None:
+    known = judged["confidence"].drop_nulls()
     if not len(known):
         return None
     low, median, high = (float(known.quantile(q, "linear") or 0.0) for q in (0.25, 0.5, 0.75))

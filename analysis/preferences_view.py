@@ -41,7 +41,7 @@ def _print_verdicts(overall: LabelGroup, shown: Console) -> None:
 
 
 def _print_probabilities(found: Preferences, shown: Console) -> None:
-    table = titled("p(A), labels read in both orders", "from", "to", "labels", "")
+    table = titled("p(A), labels of responses that differ", "from", "to", "labels", "")
     table.columns[-1].justify = "left"
     bins, most = len(found.p_a), max(found.p_a)
     for at, count in enumerate(found.p_a):

@@ -131,14 +131,17 @@ def run_bias(frames: Frames, pairs: Path) -> BiasReport | None:
         "job_id", "prompt_digest", pair_id="id"
     )
     judged = jobs.join(frames.preferences.filter(~pl.col("identical")), on="job_id")
-    is_read = pl.any_horizontal(pl.col("p_a_shown_first", "p_a_shown_second").is_not_null())
+    shown = pl.col("p_a_shown_first", "p_a_shown_second")
+    # A score is read without an order, and stands for both.
+    no_order = pl.all_horizontal(shown.is_null())
+    is_read = ~no_order | pl.col("p_a").is_not_null()
     judged = judged.filter(pl.col("pair_id").is_in(texts), is_read).sort("pair_id")
     paired = judged.select(
         "pair_id",
         group=pl.col("pair_id").min().over("prompt_digest").rank("dense").cast(pl.Int64) - 1,
-        v_ab=verdict_of(pl.col("p_a_shown_first")),
-        v_ba=verdict_of(pl.col("p_a_shown_second")),
-        no_order=pl.lit(value=False),
+        v_ab=verdict_of(pl.when(no_order).then("p_a").otherwise("p_a_shown_first")),
+        v_ba=verdict_of(pl.when(no_order).then("p_a").otherwise("p_a_shown_second")),
+        no_order=no_order,
     )
     if paired.is_empty():
         return None

@@ -89,7 +89,7 @@ def plan(labels: pl.DataFrame, budget: float, seed: int, floor: float) -> list[d
     wanted = budget * n if budget < 1 else budget
     scores = doubt(
         readable["p_a"].fill_null(float("nan")).to_numpy(),
-        readable["consistent"].fill_null(False).to_numpy(),
+        readable.select(_orders_agree()).to_series().to_numpy(),
         (readable["ai"] == "tie").to_numpy(),
         readable["is_harm"].to_numpy()
         if "is_harm" in readable.columns
@@ -182,13 +182,18 @@ def estimate(sample: Path, labels: pl.DataFrame | None, people: Path | None) -> 
     )
 
 
+def _orders_agree() -> pl.Expr:
+    """Whether no order speaks against the label: of scores there are none, but a probability."""
+    return pl.col("consistent").fill_null(pl.col("p_a").is_not_null())
+
+
 def predictions(labels: pl.DataFrame) -> dict[str, float]:
-    """How likely each readable label is right, as its own two orders tell.
+    """How likely each readable label is right, as the judge itself tells.
 
     A label whose orders disagree is a coin; the others lie between that and their probability.
     """
     readable = labels.filter(pl.col("ai") != "-")
-    sure = pl.when(pl.col("consistent")).then(0.5 + pl.col("confidence") / 2).otherwise(0.5)
+    sure = pl.when(_orders_agree()).then(0.5 + pl.col("confidence") / 2).otherwise(0.5)
     scored = readable.select("pair_id", sure.fill_null(0.5).alias("said"))
     return dict(scored.iter_rows())
 

@@ -152,13 +152,19 @@ def is_read_both() -> pl.Expr:
     return ~pl.col("identical") & pl.all_horizontal(pl.col(name).is_not_null() for name in shown)
 
 
+def is_judged() -> pl.Expr:
+    """Labels with a probability whose responses differ, however the judge was asked."""
+    return ~pl.col("identical") & pl.col("p_a").is_not_null()
+
+
 def label_counts(labels: pl.DataFrame, by: str | None = None) -> pl.DataFrame:
     """What labels are counted by, one row a value of ``by``; one row of all without it.
 
     Columns: labels; A, B, tie, invalid; identical; self_judged; and of the ``readable`` ones
     (read in both orders, responses differ): consistent, decided and first (single readings, two a
     label, that are not at 0.5, and that prefer the response shown first), flips and to_first
-    (decided readings that disagree, and that each time prefer the first), mean_confidence.
+    (decided readings that disagree, and that each time prefer the first). mean_confidence is of
+    all that have a probability.
     """
     read = is_read_both()
     # Shown second, A is not the first: below 0.5 it lost to the one that was.
@@ -176,7 +182,7 @@ def label_counts(labels: pl.DataFrame, by: str | None = None) -> pl.DataFrame:
     sums += [
         sum(((read & (p != 0.5)).sum() for p in (for_a, for_first)), pl.lit(0)).alias("decided"),
         sum(((read & (p > 0.5)).sum() for p in (for_a, for_first)), pl.lit(0)).alias("first"),
-        pl.col("confidence").filter(read).sort().mean().alias("mean_confidence"),
+        pl.col("confidence").filter(is_judged()).sort().mean().alias("mean_confidence"),
         pl.len().alias("labels"),
     ]
     return labels.select(sums) if by is None else labels.group_by(by).agg(sums).sort(by)

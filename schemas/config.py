@@ -82,10 +82,15 @@ class SamplingConfig(Contract):
     retry_temperature: float = Field(default=0.7, gt=0, le=2)
 
 
+LabelMethod = Literal["pairwise", "score"]
+
+
 class LabelerConfig(Contract):
     """How two responses are compared.
 
     Attributes:
+        method: ``pairwise``: which is better, asked in both orders. ``score``: each response alone,
+            from 1 to 10 (Source: direct scoring in arXiv 2309.00267); no order, no reasoning.
         use_principles: Loop labels ask the round's drawn principle where the method is
             ``sampled``; otherwise the default criteria.
         mode: How the two orders become one label. ``mean``: average their probabilities.
@@ -96,6 +101,7 @@ class LabelerConfig(Contract):
             None.
     """
 
+    method: LabelMethod = "pairwise"
     use_principles: bool = True
     mode: Literal["mean", "conservative", "drop"] = "mean"
     tie_margin: float = Field(default=0.0, ge=0, lt=0.5)
@@ -108,6 +114,15 @@ class LabelerConfig(Contract):
         if clamp is not None and not 0 <= clamp[0] < 0.5 < clamp[1] <= 1:
             raise ValueError("clamp: two numbers around 0.5, the lower first, e.g. [0.4, 0.6]")
         return clamp
+
+    @model_validator(mode="after")
+    def _check_method(self) -> Self:
+        if self.method == "score" and (self.mode != "mean" or self.reasoning != "off"):
+            raise ValueError(
+                "method score asks for each response alone: it has no orders for mode "
+                f"{self.mode!r} to compare and no reasoning; leave mode 'mean' and reasoning 'off'"
+            )
+        return self
 
 
 #: Ten years: a point in time so far ahead is still one that a clock can name.

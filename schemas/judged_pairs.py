@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, Literal, Self, TypeVar
+from typing import Annotated, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from schemas.errors import ContractError, OutputError
 from schemas.jobs import describe
@@ -57,7 +57,8 @@ class JudgedPair(_Line):
         strategy: How it was asked, part of the judge's name.
         raw: The judge's own words, in which A or (a) is the response shown first; response_a
             where there was no order.
-        p_first: Probability that the response shown first is better; wins over ``raw``.
+        p_first: Probability that the response shown first is better, response_a where there was no
+            order; wins over scores and ``raw``.
         is_readable: False where the judge was asked for probabilities and named neither
             response; ``raw`` is then its reasoning and no verdict.
         score_a, score_b: Of each response alone, in order ``none``; the higher one wins.
@@ -116,9 +117,10 @@ class JudgedPair(_Line):
         """Probability that A is better; None where nothing readable was said."""
         if not self.is_readable:
             return None
-        if self.order == "none" and (self.note == "identical" or self.score_a is not None):
-            return self._p_of_scores()
         said = self.p_first
+        has_scores = self.note == "identical" or self.score_a is not None
+        if said is None and self.order == "none" and has_scores:
+            return self._p_of_scores()
         if said is None and self.raw is not None:
             try:
                 said = _P_A[parse_verdict(self.raw, self.finish_reason)]
@@ -138,12 +140,6 @@ class JudgedPair(_Line):
         if abs(lead) <= self.score_margin:
             return 0.5
         return 1.0 if lead > 0 else 0.0
-
-    @model_validator(mode="after")
-    def _check_order(self) -> Self:
-        if self.order == "none" and self.p_first is not None:
-            raise ValueError("p_first needs an order, AB or BA; without one give scores or raw")
-        return self
 
 
 def lines_of(path: Path, model: type[Line]) -> Iterator[tuple[int, Line]]:

@@ -227,10 +227,11 @@ class Tally(Base):
 
 
 class Judgement(Base):
-    """One principle's severity (``order`` null) or one order's preference.
+    """One principle's severity, one order's preference, or one response's score by itself.
 
     ``outcome`` is ``ok`` or ``invalid``; an invalid one has no severity and no probability.
-    ``subject`` is the digest of the response a severity speaks of. ``raw_severity`` is the critic's
+    ``subject`` is the digest of the response that a severity or score speaks of. ``order`` is of
+    preferences alone. A score's ``distribution`` is over 1 to 10. ``raw_severity`` is the critic's
     own where ``severity`` is calibrated, and null where it is not.
     """
 

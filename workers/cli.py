@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import click
 import sqlalchemy  # noqa: F401 - without the worker extra these commands do not exist
@@ -14,6 +14,9 @@ from schemas.errors import ConfigError
 from schemas.model_config import ModelConfig
 from schemas.settings import load_settings
 from workers.stack.commands import local
+
+if TYPE_CHECKING:
+    from schemas.config import LabelMethod
 
 #: Threads of an intake worker: each job batch is one short transaction.
 INTAKE_SLOTS = 4
@@ -104,32 +107,24 @@ def choose_model(config: Path | None, model: str | None) -> tuple[str, ModelConf
     help="Which is better, in both orders; or a score for each response alone.",
 )
 @click.option("--principle", help="Judge by this principle of the configured constitution.")
-@click.option(
-    "--score-margin",
-    type=click.FloatRange(0),
-    default=0.0,
-    show_default=True,
-    help="Difference of scores at or below which the verdict is a tie.",
-)
 def judge(
     pairs: Path,
     config: Path,
     out: Path,
     limit: int | None,
     seed: int,
-    method: Literal["pairwise", "score"],
+    method: LabelMethod,
     principle: str | None,
-    score_margin: float,
 ) -> None:
     """Have the configured judge label pairs, without servers.
 
-    Pairs are judged in both orders, or, with --method score, each response by itself from 0 to 9.
+    Pairs are judged in both orders, or, with --method score, each response by itself from 1 to 10.
     For measuring a judge: 'preceptor certify' calls it and scores the verdicts.
     """
     from workers.judging import Way, judge_file
 
     settings = load_settings()
-    way = Way(method, principle, score_margin, seed)
+    way = Way(method, principle, seed)
     count = judge_file(load_config(config), settings.model_cache, pairs, out, limit, way)
     click.echo(f"{count} verdicts written to {out}", err=True)
 

@@ -11,14 +11,15 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
-from schemas.config import RunConfig
+from schemas.config import LabelMethod, RunConfig
+from schemas.constitution import Principle
 from schemas.job_check import run_constitution
 from schemas.judged_pairs import HumanPair, JudgedPair, lines_of
 from workers.engines import Distribution, Engine, Generation, Usage
 from workers.engines.factory import build_engine
-from workers.prompts import DEFAULT_CRITERIA, PREFERENCE_CHOICES, SCORE_CRITERIA, Rendered
+from workers.prompts import PREFERENCE_CHOICES, Rendered
 from workers.scoring import scored
 from workers.single_failures import Failure, answers_or_failures
 from workers.steps.asking import choose_request, generate_request
@@ -26,6 +27,7 @@ from workers.steps.comparison import (
     ORDERS,
     Order,
     Pair,
+    criterion_of,
     is_readable,
     reasoning_question,
     verdict_question,
@@ -44,13 +46,11 @@ class Way:
         method: ``pairwise``: which is better, in both orders; ``score``: each response alone.
         principle: Whose comparison request (or description, for a score) is asked; None for the
             default criteria.
-        score_margin: Difference of scores at or below which the verdict is a tie.
         seed: Of the reasoning, where there is one; another for a test of repetition.
     """
 
-    method: Literal["pairwise", "score"] = "pairwise"
+    method: LabelMethod = "pairwise"
     principle: str | None = None
-    score_margin: float = 0.0
     seed: int = 0
 
 
@@ -109,10 +109,11 @@ def judge_file(
 
 
 def _criterion(config: RunConfig, way: Way) -> str:
-    if way.principle is None:
-        return SCORE_CRITERIA if way.method == "score" else DEFAULT_CRITERIA
-    principle = run_constitution(config).principle(way.principle)
-    return principle.description if way.method == "score" else principle.comparison_request
+    return criterion_of(_principle(config, way.principle), way.method)
+
+
+def _principle(config: RunConfig, name: str | None) -> Principle | None:
+    return None if name is None else run_constitution(config).principle(name)
 
 
 def _pair(pair: HumanPair, principle: str | None, criterion: str) -> Pair:
@@ -128,7 +129,7 @@ def _note(pair: Pair) -> str | None:
 
 def _told_alike(name: str, way: Way, common: dict[str, str]) -> Iterator[JudgedPair]:
     if way.method == "score":
-        yield JudgedPair(pair_id=name, order="none", note="identical", **common)
+        yield JudgedPair(pair_id=name, order="none", p_first=0.5, note="identical", **common)
         return
     for order in ORDERS:
         yield JudgedPair(pair_id=name, order=order, p_first=0.5, note="identical", **common)
@@ -140,7 +141,7 @@ def _timed(
     """The lines with what each cost; the seconds of a chunk are divided among them."""
     began_s = time.monotonic()
     if way.method == "score":
-        lines = scored(engine, config, asked, way.score_margin)
+        lines = scored(engine, config, asked)
     else:
         lines = _compared(engine, config, asked, way.seed)
     seconds = (time.monotonic() - began_s) / max(1, len(lines))
@@ -215,8 +216,6 @@ def _line(
 
 def _strategy(config: RunConfig, way: Way) -> str:
     said = ["score"] if way.method == "score" else []
-    if way.method == "score" and way.score_margin:
-        said.append(f"margin {way.score_margin:g}")
     if config.labeler.reasoning == "first" and way.method == "pairwise":
         said.append("reasoning first")
     if way.principle is not None:

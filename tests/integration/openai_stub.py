@@ -26,6 +26,8 @@ class Reply:
     headers: dict[str, str] = field(default_factory=dict)
     error: dict[str, Any] = field(default_factory=dict)
     top: dict[str, float] | None = None
+    #: After the first token of ``top``; none where the answer ends there.
+    second: dict[str, float] | None = None
     finish_reason: str = "stop"
     usage: dict[str, Any] | None = field(
         default_factory=lambda: {"prompt_tokens": 10, "completion_tokens": 2, "total_tokens": 12}
@@ -43,11 +45,9 @@ class Reply:
             "logprobs": None,
         }
         if self.top is not None:
-            alternatives = [
-                {"token": token, "logprob": math.log(p), "bytes": None}
-                for token, p in self.top.items()
-            ]
-            choice["logprobs"] = {"content": [{**alternatives[0], "top_logprobs": alternatives}]}
+            tops = [_alternatives(each) for each in (self.top, self.second or {}) if each]
+            content = [{**first, "top_logprobs": [first, *rest]} for first, *rest in tops]
+            choice["logprobs"] = {"content": content}
         return {
             "id": "c",
             "object": "chat.completion",
@@ -56,6 +56,10 @@ class Reply:
             "choices": [choice],
             "usage": self.usage,
         }
+
+
+def _alternatives(masses: dict[str, float]) -> list[dict[str, Any]]:
+    return [{"token": t, "logprob": math.log(p), "bytes": None} for t, p in masses.items()]
 
 
 class Stub:

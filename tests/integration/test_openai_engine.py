@@ -6,6 +6,7 @@ import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 from pathlib import Path
@@ -228,6 +229,18 @@ def test_choices_by_log_probabilities(stub: Stub, engine: Engine) -> None:
     sent = stub.asked[0]
     assert (sent["max_tokens"], sent["logprobs"], sent["top_logprobs"]) == (1, True, 20)
     assert sent["messages"][-1]["content"].endswith("A, B")
+
+
+def test_a_choice_that_begins_another_is_told_apart_by_the_second_token(
+    stub: Stub, engine: Engine
+) -> None:
+    scores = tuple(str(score) for score in range(1, 11))
+    stub.usual = Reply("10", top={"1": 0.8, "5": 0.2}, second={"0": 0.75, ".": 0.25})
+    answer = engine.choose([replace(CHOOSE, choices=scores)])[0]
+    assert answer.probabilities[9] == pytest.approx(0.6)
+    assert answer.probabilities[0] == pytest.approx(0.2)
+    assert answer.outside_mass == pytest.approx(0)
+    assert stub.asked[0]["max_tokens"] == 2
 
 
 def test_a_server_without_log_probabilities_is_read_in_words(stub: Stub, engine: Engine) -> None:

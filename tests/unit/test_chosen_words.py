@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from workers.engines.chosen_words import from_text, from_tokens
+from workers.engines.chosen_words import from_text, from_tokens, have_beginnings
 
 LETTERS = (" A", " B", " C", " D")
 
@@ -32,6 +32,31 @@ def test_a_token_that_begins_two_choices_counts_for_neither() -> None:
     probabilities, outside = from_tokens((" none", " minor", " moderate"), top)
     assert probabilities == pytest.approx((1 / 3, 2 / 3, 0))
     assert outside == pytest.approx(0.7)
+
+
+SCORES = tuple(str(score) for score in range(1, 11))
+
+
+def test_a_written_token_that_begins_another_choice_is_told_apart_by_the_next_one() -> None:
+    top = [("1", math.log(0.6)), ("7", math.log(0.3)), ("Sure", math.log(0.1))]
+    second = [("0", math.log(0.75)), (".", math.log(0.2))]
+    probabilities, outside = from_tokens(SCORES, top, "1", second)
+    assert probabilities[9] == pytest.approx(0.45 / 0.9)
+    assert probabilities[0] == pytest.approx(0.15 / 0.9)
+    assert probabilities[6] == pytest.approx(0.3 / 0.9)
+    assert outside == pytest.approx(0.1)
+    # The answer ended after it: it is the shorter one.
+    assert from_tokens(SCORES, top, "1")[0][0] == pytest.approx(0.6 / 0.9)
+    # It was not written, so nothing says which of the two it is.
+    probabilities, outside = from_tokens(SCORES, top, "7")
+    assert (probabilities[6], outside) == pytest.approx((1.0, 0.7))
+    assert from_tokens(SCORES, [("10", 0.0)], "10")[0][9] == 1.0
+
+
+def test_only_choices_of_which_one_begins_another_have_beginnings() -> None:
+    assert have_beginnings(SCORES)
+    assert not have_beginnings(LETTERS)
+    assert not have_beginnings((" none", " minor", " moderate", " severe"))
 
 
 @pytest.mark.parametrize("top", [[], [("I", 0.0)], [(" ", 0.0)], [("", 0.0)]])

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -20,8 +19,6 @@ from analysis.label_sources import labels_of_files
 from schemas.errors import ContractError, OutputError
 from schemas.judged_pairs import JudgedPair, lines_of
 from workers.cli import judge
-from workers.engines import Distribution
-from workers.scoring import score_of
 from workers.single_failures import answers_or_failures
 
 
@@ -83,27 +80,19 @@ def test_prices_are_those_of_the_configuration(tmp_path: Path) -> None:
         assert each.cost_usd == pytest.approx((each.input_tokens or 0) / 1000)
 
 
-def test_scores_are_expected_values_and_unreadable_ones_are_none() -> None:
-    even = Distribution((0.1,) * 10, 0.0)
-    assert score_of(even, 0.5) == pytest.approx(4.5)
-    assert score_of(Distribution((0, 0, 0.25, 0, 0, 0, 0, 0.75, 0, 0), 0.2), 0.5) == 5.75
-    assert score_of(Distribution((0.1,) * 10, 0.6), 0.5) is None
-    assert score_of(Distribution((math.nan,) * 10, 0.0), 0.5) is None
-    assert score_of(OutputError("refused"), 0.5) is None
-
-
 def test_scoring_judges_each_response_alone_in_one_line_a_pair(tmp_path: Path) -> None:
-    swapped = {"id": "swapped", "response_a": "bad [[quality:0.1]]"}
-    swapped["response_b"] = "fine [[quality:0.9]]"
-    said = {s.pair_id: s for s in judged(tmp_path, "--method", "score", more=[swapped])}
-    assert [said[name].order for name in said] == ["none"] * 3
-    assert said["good"].score_a == pytest.approx(said["swapped"].score_b)
-    assert said["good"].score_b == pytest.approx(said["swapped"].score_a)
-    assert {said["good"].p_a, said["swapped"].p_a} == {0.0, 1.0}
+    texts = {"response_a": "fine [[severity:0.2]]", "response_b": "bad [[severity:0.7]]"}
+    a, b = texts.values()
+    more = [{"id": "marked", **texts}, {"id": "swapped", "response_a": b, "response_b": a}]
+    said = {s.pair_id: s for s in judged(tmp_path, "--method", "score", more=more)}
+    assert [said[name].order for name in said] == ["none"] * 4
+    assert said["marked"].score_a == pytest.approx(said["swapped"].score_b)
+    assert said["marked"].score_b == pytest.approx(said["swapped"].score_a)
+    # 1 + 9 (1 - severity), spread over the two numbers beside it.
+    assert (said["marked"].score_a, said["marked"].score_b) == pytest.approx((8.2, 3.7))
+    assert (said["marked"].p_a, said["swapped"].p_a) == (1.0, 0.0)
     assert (said["same"].note, said["same"].p_a) == ("identical", 0.5)
     assert said["good"].name == "rules score"
-    wide = {s.pair_id: s for s in judged(tmp_path, "--method", "score", "--score-margin", "9")}
-    assert (wide["good"].p_a, wide["good"].name) == (0.5, "rules score margin 9")
 
 
 def test_a_judge_without_orders_has_no_measure_of_them(tmp_path: Path) -> None:
@@ -121,11 +110,10 @@ def test_a_judge_without_orders_has_no_measure_of_them(tmp_path: Path) -> None:
         found.first_position_share,
     ):
         assert estimate.value is None
-    assert found.calibration is None
+    assert found.calibration is not None
     labels = labels_of_files([verdicts])
     assert labels["ai"].to_list()[1] == "tie"
-    for column in ("p_a", "consistent", "confidence"):
-        assert labels[column].null_count() == 2
+    assert [labels[each].null_count() for each in ("p_a", "consistent", "confidence")] == [0, 2, 0]
     texts = judged_texts(pairs, [verdicts], None)
     bias = measure(texts.pairs, texts.leads)
     assert bias.position_term is None
@@ -137,11 +125,12 @@ def test_a_judge_without_orders_has_no_measure_of_them(tmp_path: Path) -> None:
         read_verdicts([verdicts])
 
 
-def test_a_probability_needs_an_order() -> None:
-    with pytest.raises(ValueError, match="p_first needs an order"):
-        JudgedPair(pair_id="x", order="none", p_first=0.7)
-    unscored = JudgedPair(pair_id="x", order="none", score_a=3.0)
-    assert unscored.p_a is None
+def test_scores_of_others_say_which_is_better_and_not_how_likely_that_is() -> None:
+    said = {"pair_id": "x", "order": "none", "judge": "other"}
+    assert JudgedPair(**said, score_a=3.0).p_a is None
+    assert JudgedPair(**said, score_a=3.0, score_b=2.5).p_a == 1.0
+    assert JudgedPair(**said, score_a=3.0, score_b=2.5, score_margin=0.5).p_a == 0.5
+    assert JudgedPair(**said, score_a=3.0, score_b=2.5, p_first=0.4).p_a == 0.4
 
 
 def test_an_empty_response_is_judged_and_marked_and_two_are_a_tie(tmp_path: Path) -> None:

@@ -67,7 +67,7 @@ RELEASED = {
     "review_v1": "review_v1-25622354",
     "revise_direct_v1": "revise_direct_v1-c08e82c4",
     "revise_v1": "revise_v1-401cfb36",
-    "score_v1": "score_v1-4688438e",
+    "score_v2": "score_v2-fe10a475",
     "severity_v1": "severity_v1-21c25852",
 }
 
@@ -230,11 +230,11 @@ def test_every_part_of_a_comparison_stays_in_its_fence(hostile: str) -> None:
     assert between(alone, "[[prompt]]\n", "\n[[/prompt]]") == inside
 
 
-def test_a_score_is_one_digit_and_shares_its_beginning_with_severities(
+def test_a_score_is_1_to_10_and_shares_its_beginning_with_severities(
     default: Constitution,
 ) -> None:
     rendered = render_score(TURNS, RESPONSE, SCORE_CRITERIA)
-    assert tuple("0123456789") == SCORE_CHOICES
+    assert tuple(str(score) for score in range(1, 11)) == SCORE_CHOICES
     assert rendered.assistant_prefix.endswith(" ")
     assert shared(rendered) == shared(render_severity(TURNS, RESPONSE, default.principles[0]))
     assert rendered.prompt_version == SCORE_VERSION

@@ -17,22 +17,32 @@ _AROUND = " \t\r\n\"'`*().:"
 
 
 def from_tokens(
-    choices: Sequence[str], top: Iterable[tuple[str, float]]
+    choices: Sequence[str],
+    top: Iterable[tuple[str, float]],
+    written: str = "",
+    second: Iterable[tuple[str, float]] = (),
 ) -> tuple[tuple[float, ...], float]:
     """Probabilities of the choices, summing to 1, and the mass outside them, in [0, 1].
 
     A choice has the mass of the first tokens that begin it and no other; a choice that is not
-    among the listed tokens has none.
+    among the listed tokens has none. Where one choice begins another, as 1 begins 10, the token
+    that was written is told apart by the one after it: the longer choice has what goes on to it,
+    the shorter one the rest. Such a token that was not written counts for neither.
 
     Args:
         choices: Continuations as offered; white space in front does not count.
         top: The likeliest first tokens of the answer with their log-probabilities.
+        written: The first token of the answer.
+        second: The likeliest tokens after it; none where the answer ended.
     """
     masses = [0.0] * len(choices)
     for text, log in top:
         meant = _begun(choices, text)
         if meant is not None:
             masses[meant] += math.exp(log)
+        elif text == written:
+            for at, share in _continued(choices, text, second):
+                masses[at] += share * math.exp(log)
     total = sum(masses)
     if total <= 0:
         return _unreadable(choices)
@@ -59,6 +69,30 @@ def _begun(choices: Sequence[str], token: str) -> int | None:
         return None
     meant = [at for at, choice in enumerate(choices) if _fits(choice.lstrip(), begun)]
     return meant[0] if len(meant) == 1 else None
+
+
+def have_beginnings(choices: Sequence[str]) -> bool:
+    """Whether one choice begins another, so that a first token may leave two of them."""
+    said = [choice.lstrip() for choice in choices]
+    return any(a != b and b.startswith(a) for a in said for b in said)
+
+
+def _continued(
+    choices: Sequence[str], token: str, second: Iterable[tuple[str, float]]
+) -> list[tuple[int, float]]:
+    """The choice that the token is, with what does not go on, and those that it goes on to."""
+    said = [choice.lstrip() for choice in choices]
+    begun = token.lstrip()
+    if begun not in said:
+        return []
+    whole = said.index(begun)
+    shares = [0.0] * len(choices)
+    for text, log in second:
+        meant = _begun(choices, begun + text)
+        if meant is not None and meant != whole:
+            shares[meant] += math.exp(log)
+    shares[whole] = max(0.0, 1.0 - sum(shares))
+    return [(at, share) for at, share in enumerate(shares) if share > 0]
 
 
 def _fits(choice: str, token: str) -> bool:

@@ -21,7 +21,7 @@ from workers.engines import (
     Snapshot,
     Usage,
 )
-from workers.engines.chosen_words import from_text, from_tokens
+from workers.engines.chosen_words import from_text, from_tokens, have_beginnings
 from workers.engines.openai_server import OpenAIServer
 from workers.engines.options import read_options
 from workers.engines.request_loop import RequestLoop
@@ -186,7 +186,8 @@ class OpenAIEngine:
         """From the first token's alternatives; None where the server gives none."""
         body = {
             "messages": self._messages(request, request.choices),
-            self._options.max_tokens_key: 1,
+            # A second token tells apart what the first one leaves open.
+            self._options.max_tokens_key: 2 if have_beginnings(request.choices) else 1,
             "temperature": 0,
             "logprobs": True,
             "top_logprobs": _TOP,
@@ -207,8 +208,10 @@ class OpenAIEngine:
                 )
             self._reads_words = True
             return None
-        top = [(each.token, each.logprob) for each in logprobs.content[0].top_logprobs]
-        probabilities, outside_mass = from_tokens(request.choices, top)
+        first, *later = logprobs.content
+        tops = [[(each.token, each.logprob) for each in at.top_logprobs] for at in (first, *later)]
+        second = tops[1] if later else []
+        probabilities, outside_mass = from_tokens(request.choices, tops[0], first.token, second)
         text = completion.choices[0].message.content
         return Distribution(probabilities, outside_mass, _usage(completion), text)
 

@@ -7,6 +7,7 @@ Kinds, told apart by the request alone (fences are ``[[response]] ... [[/respons
 
     severity    choose among four choices, mildest first
     preference  choose between " A" and " B"
+    score       choose among numbers that rise by one; the milder the response, the higher
     choice      choose from any other list
     response    generate, and no response is fenced
     reasoning   generate on a fenced pair
@@ -32,12 +33,15 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from hashlib import sha256
+from itertools import pairwise
 from math import exp
 from typing import Literal
 
 from workers.engines import ChooseRequest, GenerateRequest, Prompted
 
-Kind = Literal["severity", "preference", "choice", "response", "reasoning", "critique", "revision"]
+Kind = Literal[
+    "severity", "preference", "score", "choice", "response", "reasoning", "critique", "revision"
+]
 
 #: Severities of the four choices, mildest first.
 LEVELS = (0.0, 0.3, 0.6, 0.9)
@@ -76,6 +80,8 @@ def request_kind(request: Prompted) -> Kind:
         labels = {choice.strip().upper() for choice in request.choices}
         if labels == {"A", "B"}:
             return "preference"
+        if _are_scores(request.choices):
+            return "score"
         return "severity" if len(request.choices) == len(LEVELS) else "choice"
     fenced = _responses(content(request))
     if not fenced:
@@ -83,6 +89,11 @@ def request_kind(request: Prompted) -> Kind:
     if {"A", "B"} <= set(fenced):
         return "reasoning"
     return "critique" if request.assistant_prefix.startswith("Critique") else "revision"
+
+
+def _are_scores(choices: Sequence[str]) -> bool:
+    numbers = [int(choice) if choice.strip().isdigit() else -1 for choice in choices]
+    return numbers[0] >= 0 and all(high - low == 1 for low, high in pairwise(numbers))
 
 
 def content(request: Prompted) -> str:
@@ -117,12 +128,14 @@ def choose(request: ChooseRequest, rules: Rules) -> tuple[float, ...]:
     """Probabilities of the choices, summing to 1."""
     kind = request_kind(request)
     if kind == "severity":
-        return _levels(severity(content(request)))
+        return _between(severity(content(request)) / LEVELS[-1], len(LEVELS))
     if kind == "preference":
         p_a = _first_preferred(content(request), rules)
         return tuple(
             p_a if choice.strip().upper() == "A" else 1 - p_a for choice in request.choices
         )
+    if kind == "score":
+        return _between(1 - _worst(_reviewed(content(request))), len(request.choices))
     weights = [exp(2 * _fraction(choice, content(request))) for choice in request.choices]
     return tuple(weight / sum(weights) for weight in weights)
 
@@ -151,11 +164,11 @@ def severity(text: str) -> float:
     return max(named) if named else marks.get("", 0.0)
 
 
-def _levels(value: float) -> tuple[float, ...]:
-    """Distribution over the four levels whose mean is ``value``, as far as the levels reach."""
-    place = min(max(value, LEVELS[0]), LEVELS[-1]) / (LEVELS[1] - LEVELS[0])
-    lower = min(int(place), len(LEVELS) - 2)
-    weights = [0.0] * len(LEVELS)
+def _between(share: float, steps: int) -> tuple[float, ...]:
+    """Distribution over equal steps whose mean lies at ``share`` of the way, within the steps."""
+    place = min(max(share, 0.0), 1.0) * (steps - 1)
+    lower = min(int(place), steps - 2)
+    weights = [0.0] * steps
     weights[lower], weights[lower + 1] = 1 - (place - lower), place - lower
     return tuple(weights)
 

@@ -55,7 +55,7 @@ _REVISE = "revise_v1"
 _REVISE_DIRECT = "revise_direct_v1"
 _PREFERENCE = "preference_v1"
 _PREFERENCE_REASONING = "preference_reasoning_v1"
-_SCORE = "score_v1"
+_SCORE = "score_v2"
 _CRITIQUE: dict[CritiqueTemplate, str] = {
     "principle": "critique_principle_v1",
     "sampled": "critique_sampled_v1",
@@ -72,7 +72,7 @@ SEVERITY_CHOICES: tuple[str, ...] = read_template(_SEVERITY).choices
 PREFERENCE_CHOICES: tuple[str, ...] = read_template(_PREFERENCE).choices
 #: What a comparison asks where no principle is named.
 DEFAULT_CRITERIA: str = read_template(_PREFERENCE).default_criterion or ""
-#: Continuations of the score question's assistant prefix: the scores 0 to 9, in order.
+#: Continuations of the score question's assistant prefix: the scores 1 to 10, in order.
 SCORE_CHOICES: tuple[str, ...] = read_template(_SCORE).choices
 #: What a score asks where no principle is named.
 SCORE_CRITERIA: str = read_template(_SCORE).default_criterion or ""
@@ -261,8 +261,7 @@ def render_preference_reasoning(turns: Turns, first: str, second: str, criterion
 def render_score(turns: Turns, response: str, criterion: str) -> Rendered:
     """Ask how good one response is, seen alone; answered by SCORE_CHOICES.
 
-    Source: direct scoring in arXiv 2309.00267, there over the tokens 1 to 10; ten is two tokens for
-    many models, hence 0 to 9.
+    Source: direct scoring in arXiv 2309.00267, over the tokens 1 to 10.
 
     Args:
         turns: The conversation before the response.

@@ -9,10 +9,13 @@ import math
 from dataclasses import dataclass
 from typing import Literal
 
-from schemas.config import LabelerConfig
+from schemas.config import LabelerConfig, LabelMethod
+from schemas.constitution import Principle
 from workers.engines import Distribution
 from workers.parsing import response_digest
 from workers.prompts import (
+    DEFAULT_CRITERIA,
+    SCORE_CRITERIA,
     Rendered,
     Turns,
     render_preference,
@@ -43,6 +46,13 @@ class Pair:
     def shown(self, order: Order) -> tuple[str, str]:
         """The responses as that order shows them."""
         return (self.a, self.b) if order == "AB" else (self.b, self.a)
+
+
+def criterion_of(principle: Principle | None, method: LabelMethod) -> str:
+    """What is asked by a principle, or by default: a comparison request, or a rule to score by."""
+    if method == "score":
+        return principle.description if principle else SCORE_CRITERIA
+    return principle.comparison_request if principle else DEFAULT_CRITERIA
 
 
 def reasoning_question(pair: Pair, order: Order) -> Rendered:

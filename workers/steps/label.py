@@ -1,4 +1,4 @@
-"""Label: which of two responses is better, asked in both orders.
+"""Label: which of two responses is better, asked in both orders, or by a score for each alone.
 
 Source of the two orders: the treatment of position bias in arXiv 2309.00267. The mean of both
 orders' probabilities is the label, their agreement its cheapest confidence.
@@ -8,9 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from math import isfinite
 from typing import Any
-from uuid import uuid5
 
 from schemas.config import LabelerConfig
 from schemas.errors import OutputError
@@ -22,22 +20,25 @@ from workers.policy import (
     first_response,
     is_accepting,
 )
-from workers.prompts import DEFAULT_CRITERIA, PREFERENCE_CHOICES
+from workers.prompts import PREFERENCE_CHOICES, SCORE_CHOICES
 from workers.step_records import ClaimedStep, StepOutcome
 from workers.steps.asking import Asking
 from workers.steps.comparison import (
     ORDERS,
     Pair,
     clamped,
+    criterion_of,
     is_readable,
     reasoning_question,
     verdict_question,
 )
+from workers.steps.label_rows import SIDES, preference_row, score_row
+from workers.steps.scores import p_a_of_scores, score_questions
 
 
 @dataclass(frozen=True, slots=True)
 class Label:
-    """A label derived from both orders; probabilities None where unreadable."""
+    """A label derived from both orders, or from scores; probabilities None where unreadable."""
 
     verdict: str
     p_a: float | None
@@ -52,35 +53,68 @@ class Label:
 
 
 IDENTICAL = Label("tie", 0.5, 0.5, 0.5, True)
+#: The same where responses are read alone, so that there are no orders to agree.
+UNSEEN = Label("tie", 0.5, None, None, None)
+
+
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    """A label with the rows and words behind it, and why there is none where there is none."""
+
+    label: Label
+    rows: Sequence[dict[str, Any]] = ()
+    reasons: Sequence[Generation] = ()
+    error: OutputError | None = None
 
 
 def label(step: ClaimedStep, asking: Asking) -> StepOutcome:
     """Compare the pair of this step."""
     pair = pair_of(step)
+    by_scores = step.config.labeler.method == "score"
     if pair.is_identical:
-        return _outcome(step, asking, pair, IDENTICAL, [], [])
+        return _outcome(step, asking, pair, _Asked(UNSEEN if by_scores else IDENTICAL))
+    asked = (_by_scores if by_scores else _by_orders)(step, asking, pair)
+    return _outcome(step, asking, pair, asked)
+
+
+def _by_orders(step: ClaimedStep, asking: Asking, pair: Pair) -> _Asked:
+    config = step.config
     reasons = _reasons(step, asking, pair)
     texts = [reason.text.strip() for reason in reasons] or (None, None)
     prompts = [
         verdict_question(pair, order, text) for order, text in zip(ORDERS, texts, strict=True)
     ]
-    deadline_s = step.config.sampling.reasoning.deadline_s
-    distributions = asking.choose(prompts, PREFERENCE_CHOICES, deadline_s)
-    made = derive_label(
-        distributions,
-        step.config.labeler,
-        step.config.policy.max_outside_mass,
-        reasoned=bool(reasons),
-    )
-    return _outcome(step, asking, pair, made, distributions, reasons)
+    answers = asking.choose(prompts, PREFERENCE_CHOICES, config.sampling.reasoning.deadline_s)
+    limit = config.policy.max_outside_mass
+    made = derive_label(answers, config.labeler, limit, reasoned=bool(reasons))
+    rows = [
+        preference_row(step, pair, order, answer, reason, asking.seed("label", order))
+        for order, answer, reason in zip(ORDERS, answers, reasons or (None, None), strict=True)
+    ]
+    error = _unreadable(made, "named neither response", [f"order {o}" for o in ORDERS], answers)
+    return _Asked(made, rows, reasons, error)
+
+
+def _by_scores(step: ClaimedStep, asking: Asking, pair: Pair) -> _Asked:
+    config = step.config
+    questions = score_questions(pair)
+    answers = asking.choose(questions, SCORE_CHOICES, config.sampling.reasoning.deadline_s)
+    p_a = p_a_of_scores(answers, config.policy.max_outside_mass)
+    verdict = "invalid" if p_a is None else _by_margin(p_a, config.labeler)
+    made = Label(verdict, p_a, None, None, None)
+    rows = [
+        score_row(step, pair, side, answer, asking.seed("label", side))
+        for side, answer in zip(SIDES, answers, strict=True)
+    ]
+    error = _unreadable(made, "gave no score", [f"response {side}" for side in SIDES], answers)
+    return _Asked(made, rows, (), error)
 
 
 def pair_of(step: ClaimedStep) -> Pair:
     """The two responses of this step: given, or last against first, or revision against current."""
     principle = _principle(step)
-    criterion = (
-        step.constitution.principle(principle).comparison_request if principle else DEFAULT_CRITERIA
-    )
+    named = step.constitution.principle(principle) if principle else None
+    criterion = criterion_of(named, step.config.labeler.method)
     job, policy = step.job, step.config.policy
     if isinstance(job, LabelJob):
         return Pair(job.turns, job.response_a, job.response_b, principle, criterion)
@@ -138,30 +172,23 @@ def derive_label(
 def _verdict(p_a: float, consistent: bool, labeler: LabelerConfig) -> str:
     if not consistent and labeler.mode != "mean":
         return "tie" if labeler.mode == "conservative" else "invalid"
+    return _by_margin(p_a, labeler)
+
+
+def _by_margin(p_a: float, labeler: LabelerConfig) -> str:
     if abs(p_a - 0.5) <= labeler.tie_margin:
         return "tie"
     return "A" if p_a > 0.5 else "B"
 
 
-def _outcome(
-    step: ClaimedStep,
-    asking: Asking,
-    pair: Pair,
-    made: Label,
-    distributions: Sequence[Distribution],
-    reasons: Sequence[Generation],
-) -> StepOutcome:
+def _outcome(step: ClaimedStep, asking: Asking, pair: Pair, asked: _Asked) -> StepOutcome:
+    made, reasons = asked.label, asked.reasons
     p_b = None if made.p_a is None else 1.0 - made.p_a
     record = LabelRecord(step.round, step.revision_try, made.verdict, p_b)
-    roles = step.config.roles
+    labeler, roles = step.config.labeler, step.config.roles
     in_loop = not isinstance(step.job, LabelJob) and step.revision_try > 0
     return StepOutcome(
-        judgements=[
-            _judgement(step, pair, order, distribution, reason, asking.seed("label", order))
-            for order, distribution, reason in zip(
-                ORDERS, distributions, reasons or (None, None), strict=False
-            )
-        ],
+        judgements=list(asked.rows),
         preference={
             "principle": pair.principle,
             "response_a": pair.a,
@@ -172,55 +199,23 @@ def _outcome(
             "p_a_shown_second": made.p_a_shown_second,
             "consistent": made.consistent,
             "confidence": made.confidence,
-            "mode": step.config.labeler.mode,
+            "mode": "score" if labeler.method == "score" else labeler.mode,
             "reasoning": "\n\n---\n\n".join(r.text.strip() for r in reasons) or None,
             "self_judged": in_loop and roles.policy == roles.judge,
         },
         accepted=is_accepting(record, step.config.policy) if in_loop else None,
         history=step.history.add(label=record),
         measures=asking.measures(),
-        error=_unreadable(made, distributions),
+        error=asked.error,
     )
 
 
-def _judgement(
-    step: ClaimedStep,
-    pair: Pair,
-    order: str,
-    distribution: Distribution,
-    reason: Generation | None,
-    seed: int,
-) -> dict[str, Any]:
-    readable = is_readable(distribution, step.config.policy.max_outside_mass)
-    first, second = distribution.probabilities
-    return {
-        "id": uuid5(step.id, order),
-        "kind": "preference",
-        "principle": pair.principle,
-        "order": order,
-        "outcome": "ok" if readable else "invalid",
-        "severity": None,
-        "raw_severity": None,
-        "level": None,
-        "p_first": first if readable else None,
-        # JSON knows no NaN.
-        "distribution": {"first": first, "second": second} if isfinite(first) else None,
-        "outside_mass": distribution.outside_mass,
-        "critique": None,
-        "suggestions": None,
-        "raw_text": distribution.raw_text if reason is None else reason.text.strip(),
-        "finish_reason": reason.finish_reason if reason else None,
-        "seed": seed,
-        "subject": None,
-    }
-
-
-def _unreadable(made: Label, distributions: Sequence[Distribution]) -> OutputError | None:
+def _unreadable(
+    made: Label, what: str, names: Sequence[str], answers: Sequence[Distribution]
+) -> OutputError | None:
     if made.p_a is not None:
         return None
     masses = ", ".join(
-        f"{order} {d.outside_mass:.2f}" for order, d in zip(ORDERS, distributions, strict=True)
+        f"{name} {answer.outside_mass:.2f}" for name, answer in zip(names, answers, strict=True)
     )
-    return OutputError(
-        f"the judge named neither response; probability outside the choices by order: {masses}"
-    )
+    return OutputError(f"the judge {what}; probability outside the choices by {masses}")
