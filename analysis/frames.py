@@ -86,11 +86,16 @@ STEPS: Schema = {
     "queue_wait_s": pl.Float64,
     "error_code": pl.String,
 }
+#: Columns of lengths in words: of all that a frame holds, they take a ledger the longest.
+WORDS = frozenset({"words_first", "words_final", "words"})
 
 
 @dataclass(frozen=True, slots=True)
 class Frames:
-    """All rows of one run; ``job_id`` joins them."""
+    """All rows of one run; ``job_id`` joins them.
+
+    Those out of the ledger have the columns ``WORDS`` only where they were asked for.
+    """
 
     jobs: pl.DataFrame
     critiques: pl.DataFrame

@@ -22,6 +22,7 @@ from analysis.frames import (
     PREFERENCES,
     REVISIONS,
     STEPS,
+    WORDS,
     Frames,
     Schema,
     frame,
@@ -29,8 +30,9 @@ from analysis.frames import (
 )
 from analysis.text_measures import (
     count_words_sql,
+    is_blank_sql,
+    is_same_sql,
     prompt_digest_sql,
-    squeezed_sql,
     text_digest_sql,
 )
 from schemas.config import RunConfig
@@ -67,8 +69,12 @@ class RunRecords:
     constitution: Constitution | None = None
 
 
-def load_run(connection: Connection, name: str) -> RunRecords:
+def load_run(connection: Connection, name: str, *, words: bool = False) -> RunRecords:
     """A run's records out of the ledger.
+
+    Args:
+        words: Have the server count the words of all texts, which takes as long as the rest. The
+            frames are without the columns ``frames.WORDS`` where nobody asks for them.
 
     Raises:
         ContractError: No such run.
@@ -76,7 +82,7 @@ def load_run(connection: Connection, name: str) -> RunRecords:
     progress = progress_of(connection, name)
     row = connection.execute(select(Run.__table__).where(Run.id == progress.run_id)).one()
     config = RunConfig.model_validate(row.config)
-    frames = _ledger_frames(connection, progress.run_id, config)
+    frames = _ledger_frames(connection, progress.run_id, config, words=words)
     return RunRecords(
         run=name,
         frames=frames,
@@ -177,30 +183,34 @@ def _models(steps: pl.DataFrame) -> dict[str, str]:
     return {role: ", ".join(models) for role, models in named.items()}
 
 
-def _ledger_frames(connection: Connection, run_id: UUID, config: RunConfig) -> Frames:
+def _ledger_frames(
+    connection: Connection, run_id: UUID, config: RunConfig, *, words: bool
+) -> Frames:
     fires = Judgement.severity > config.policy.needs_revision_above
     first = _first_response()
+    both = Preference.response_a.expression, Preference.response_b.expression
     extra: dict[str, Any] = {
         "needs_revision": fires,
-        "identical": squeezed_sql(Preference.response_a.expression)
-        == squeezed_sql(Preference.response_b.expression),
+        "identical": is_same_sql(*both),
         "prompt_digest": prompt_digest_sql(JobRow.payload),
         "first_digest": text_digest_sql(first),
         "words_first": count_words_sql(first),
         "words_final": count_words_sql(JobRow.final_response.expression),
         "text_digest": text_digest_sql(Revision.text.expression),
         "words": count_words_sql(Revision.text.expression),
-        "empty": or_(
-            squeezed_sql(Preference.response_a.expression) == "",
-            squeezed_sql(Preference.response_b.expression) == "",
-        ),
+        "empty": or_(*map(is_blank_sql, both)),
     }
+
+    def fetched(table: Any, schema: Schema) -> pl.DataFrame:
+        wanted = {name: kind for name, kind in schema.items() if words or name not in WORDS}
+        return _fetch(connection, run_id, table, wanted, extra)
+
     return Frames(
-        jobs=_fetch(connection, run_id, JobRow, JOBS, extra),
-        critiques=_fetch(connection, run_id, Judgement, CRITIQUES, extra),
-        revisions=_fetch(connection, run_id, Revision, REVISIONS, extra),
-        preferences=_fetch(connection, run_id, Preference, PREFERENCES, extra),
-        steps=_fetch(connection, run_id, StepRow, STEPS, extra),
+        jobs=fetched(JobRow, JOBS),
+        critiques=fetched(Judgement, CRITIQUES),
+        revisions=fetched(Revision, REVISIONS),
+        preferences=fetched(Preference, PREFERENCES),
+        steps=fetched(StepRow, STEPS),
     )
 
 

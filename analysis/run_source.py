@@ -30,12 +30,17 @@ JSON_OUT = click.option(
 
 
 def records_of(
-    run: str | None, results_file: Path | None, config_path: Path | None = None
+    run: str | None,
+    results_file: Path | None,
+    config_path: Path | None = None,
+    *,
+    words: bool = False,
 ) -> RunRecords:
     """A run's records out of the ledger or of a file.
 
     Args:
         config_path: The configuration of the file's run, which the file does not hold.
+        words: Whether lengths in words are needed; a file's are always there.
 
     Raises:
         ConfigError: Both are named, or neither; or a configuration beside the ledger's own.
@@ -52,7 +57,7 @@ def records_of(
     from analysis.ledger import reading
 
     with reading(run or "") as (connection, opened):
-        return load_run(connection, opened.name)
+        return load_run(connection, opened.name, words=words)
 
 
 def _with_config(records: RunRecords, config_path: Path | None) -> RunRecords:

@@ -110,7 +110,8 @@ _PREFERENCES = (
     "INSERT INTO preference (id, step_id, job_id, run_id, round, revision_try, principle,"
     " response_a, response_b, verdict, p_a, p_a_shown_first, p_a_shown_second, consistent,"
     " confidence, mode, self_judged) SELECT step_id, step_id, job_id, :run, 1, 1,"
-    " CASE WHEN ordinal % 8 <> 0 THEN (CAST(:principles AS text[]))[1 + ordinal % 3] END, a, b, CASE WHEN p IS NULL THEN 'invalid'"
+    " CASE WHEN ordinal % 8 <> 0 THEN (CAST(:principles AS text[]))[1 + ordinal % 3] END, a, b,"
+    " CASE WHEN p IS NULL THEN 'invalid'"
     " WHEN p > 0.5 THEN 'A' WHEN p < 0.5 THEN 'B' ELSE 'tie' END, p, first, second,"
     " (first > 0.5) = (second > 0.5), 2 * abs(p - 0.5), 'mean', false"
     " FROM (SELECT *, (first + second) / 2 AS p FROM (SELECT step.id AS step_id,"
@@ -126,9 +127,10 @@ _PREFERENCES = (
 
 _ORDERS = (
     'INSERT INTO judgement (id, step_id, job_id, run_id, round, kind, principle, "order",'
-    " outcome, p_first, distribution, outside_mass, seed) SELECT gen_random_uuid(), step_id, job_id,"
-    " run_id, 1, 'preference', principle, shown.order, CASE WHEN p IS NULL THEN 'invalid' ELSE 'ok'"
-    " END, p, jsonb_build_object('A', p, 'B', 1 - p), 0.01, 1 FROM preference, LATERAL (VALUES"
+    " outcome, p_first, distribution, outside_mass, seed) SELECT gen_random_uuid(), step_id,"
+    " job_id, run_id, 1, 'preference', principle, shown.order,"
+    " CASE WHEN p IS NULL THEN 'invalid' ELSE 'ok' END, p,"
+    " jsonb_build_object('A', p, 'B', 1 - p), 0.01, 1 FROM preference, LATERAL (VALUES"
     " ('AB', p_a_shown_first), ('BA', 1 - p_a_shown_second)) AS shown(\"order\", p)"
     " WHERE run_id = :run"
 )
