@@ -25,7 +25,7 @@ from analysis.frames import (
     WORDS,
     Frames,
     Schema,
-    frame,
+    frame_of_batches,
     frames_of,
 )
 from analysis.text_measures import (
@@ -236,8 +236,8 @@ def _fetch(
     if table is Judgement:
         query = query.where(Judgement.kind == "severity")
     ordered = query.order_by(JobRow.ordinal, JobRow.id, *_within_job(table))
-    streamed = connection.execute(ordered.execution_options(yield_per=5_000))
-    return frame((dict(row) for row in streamed.mappings()), schema)
+    streamed = connection.execute(ordered.execution_options(yield_per=20_000))
+    return frame_of_batches(streamed.partitions(), schema)
 
 
 def _column(table: Any, name: str, extra: dict[str, Any]) -> Any:
