@@ -100,7 +100,8 @@ WORDS = frozenset({"words_first", "words_final", "words"})
 class Frames:
     """All rows of one run; ``job_id`` joins them.
 
-    Those out of the ledger have the columns ``WORDS`` only where they were asked for.
+    Those out of the ledger have the columns ``WORDS``, and any column of steps, only where they
+    were asked for: who reads what was not fetched is stopped by polars.
     """
 
     jobs: pl.DataFrame

@@ -20,10 +20,13 @@ def test_a_filled_ledger_is_read_whole_and_words_are_counted_on_demand(
 ) -> None:
     fill(read_ledger, 200, [f"Piece {n} of a text." for n in range(50)])
     with transaction(read_ledger) as connection:
-        plain, counted = (load_run(connection, RUN, words=asked).frames for asked in (False, True))
-    for name in ("jobs", "critiques", "revisions", "preferences", "steps"):
+        plain, counted = (
+            load_run(connection, RUN, words=asked, steps=asked).frames for asked in (False, True)
+        )
+    for name in ("jobs", "critiques", "revisions", "preferences"):
         without, held = getattr(plain, name), getattr(counted, name)
         assert_frame_equal(without, held.drop(WORDS & set(held.columns)))
+    assert (plain.steps.width, counted.steps.height) == (0, 350)
     assert not WORDS & {*plain.jobs.columns, *plain.revisions.columns}
     assert plain.preferences.height == plain.jobs.height == 200
     assert counted.jobs["words_final"].drop_nulls().to_list() == [15] * 50
