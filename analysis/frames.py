@@ -92,15 +92,15 @@ STEPS: Schema = {
     "queue_wait_s": pl.Float64,
     "error_code": pl.String,
 }
-#: Columns of lengths in words: of all that a frame holds, they take a ledger the longest.
-WORDS = frozenset({"words_first", "words_final", "words"})
+#: Columns measured on responses: of all that a frame holds, they take a ledger the longest.
+OF_TEXTS = frozenset({"first_digest", "words_first", "words_final", "text_digest", "words"})
 
 
 @dataclass(frozen=True, slots=True)
 class Frames:
     """All rows of one run; ``job_id`` joins them.
 
-    Those out of the ledger have the columns ``WORDS``, and any column of steps, only where they
+    Those out of the ledger have the columns ``OF_TEXTS``, and any column of steps, only where they
     were asked for: who reads what was not fetched is stopped by polars.
     """
 

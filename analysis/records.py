@@ -19,10 +19,10 @@ from sqlalchemy import Connection, Engine, String, cast, func, or_, select
 from analysis.frames import (
     CRITIQUES,
     JOBS,
+    OF_TEXTS,
     PREFERENCES,
     REVISIONS,
     STEPS,
-    WORDS,
     Frames,
     Schema,
     frame_of_batches,
@@ -73,13 +73,13 @@ class RunRecords:
 
 
 def load_run(
-    connection: Connection, name: str, *, words: bool = False, steps: bool = False
+    connection: Connection, name: str, *, texts: bool = False, steps: bool = False
 ) -> RunRecords:
     """A run's records out of the ledger.
 
     Args:
-        words: Have the server count the words of all texts, which takes as long as the rest. The
-            frames are without the columns ``frames.WORDS`` where nobody asks for them.
+        texts: Have the server measure all responses, which takes as long as the rest. The frames
+            are without the columns ``frames.OF_TEXTS`` where nobody asks for them.
         steps: Fetch the steps, the most rows of all; a frame without columns where nobody asks.
 
     Raises:
@@ -88,7 +88,7 @@ def load_run(
     progress = progress_of(connection, name)
     row = connection.execute(select(Run.__table__).where(Run.id == progress.run_id)).one()
     config = RunConfig.model_validate(row.config)
-    frames = _ledger_frames(connection, progress.run_id, config, words=words, steps=steps)
+    frames = _ledger_frames(connection, progress.run_id, config, texts=texts, steps=steps)
     return RunRecords(
         run=name,
         frames=frames,
@@ -188,7 +188,7 @@ def _models(steps: pl.DataFrame) -> dict[str, str]:
 
 
 def _ledger_frames(
-    connection: Connection, run_id: UUID, config: RunConfig, *, words: bool, steps: bool
+    connection: Connection, run_id: UUID, config: RunConfig, *, texts: bool, steps: bool
 ) -> Frames:
     fires = Judgement.severity > config.policy.needs_revision_above
     first = _first_response()
@@ -206,7 +206,7 @@ def _ledger_frames(
     }
 
     def fetched(table: Any, schema: Schema) -> pl.DataFrame:
-        wanted = {name: kind for name, kind in schema.items() if words or name not in WORDS}
+        wanted = {name: kind for name, kind in schema.items() if texts or name not in OF_TEXTS}
         return _fetch(connection, run_id, table, wanted, extra)
 
     return Frames(

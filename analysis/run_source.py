@@ -34,14 +34,14 @@ def records_of(
     results_file: Path | None,
     config_path: Path | None = None,
     *,
-    words: bool = False,
+    texts: bool = False,
     steps: bool = False,
 ) -> RunRecords:
     """A run's records out of the ledger or of a file.
 
     Args:
         config_path: The configuration of the file's run, which the file does not hold.
-        words: Whether lengths in words are needed; a file's are always there.
+        texts: Whether lengths and digests of responses are needed; a file's are always there.
         steps: Whether steps are needed; likewise.
 
     Raises:
@@ -59,7 +59,7 @@ def records_of(
     from analysis.ledger import reading
 
     with reading(run or "") as (connection, opened):
-        return load_run(connection, opened.name, words=words, steps=steps)
+        return load_run(connection, opened.name, texts=texts, steps=steps)
 
 
 def _with_config(records: RunRecords, config_path: Path | None) -> RunRecords:

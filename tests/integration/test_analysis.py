@@ -34,7 +34,7 @@ def test_ledger_and_file_give_the_same_frames(ledger: Engine, tmp_path: Path) ->
     path = tmp_path / "results.jsonl"
     assert preceptor("results", RUN, "--out", path).exit_code == 0
     with transaction(ledger) as connection:
-        live = load_run(connection, RUN, words=True, steps=True)
+        live = load_run(connection, RUN, texts=True, steps=True)
     kept = load_results(path)
     for name in ("jobs", "critiques", "revisions", "preferences", "steps"):
         columns = getattr(live.frames, name).columns

@@ -59,7 +59,7 @@ def records(request, ledger: Engine, tmp_path: Path) -> RunRecords:
     """The run as analysis reads it, out of the ledger and out of a results file."""
     if request.param == "ledger":
         with transaction(ledger) as connection:
-            return load_run(connection, RUN, words=True, steps=True)
+            return load_run(connection, RUN, texts=True, steps=True)
     path = tmp_path / "results.jsonl"
     assert CliRunner().invoke(main, ["results", RUN, "--out", str(path)]).exit_code == 0
     return load_results(path)

@@ -7,7 +7,7 @@ from click.testing import CliRunner
 from polars.testing import assert_frame_equal
 from sqlalchemy import Engine, text
 
-from analysis.frames import WORDS
+from analysis.frames import OF_TEXTS
 from analysis.ledger import reading
 from analysis.records import load_run
 from schemas.cli import main
@@ -21,13 +21,13 @@ def test_a_filled_ledger_is_read_whole_and_words_are_counted_on_demand(
     fill(read_ledger, 200, [f"Piece {n} of a text." for n in range(50)])
     with transaction(read_ledger) as connection:
         plain, counted = (
-            load_run(connection, RUN, words=asked, steps=asked).frames for asked in (False, True)
+            load_run(connection, RUN, texts=asked, steps=asked).frames for asked in (False, True)
         )
     for name in ("jobs", "critiques", "revisions", "preferences"):
         without, held = getattr(plain, name), getattr(counted, name)
-        assert_frame_equal(without, held.drop(WORDS & set(held.columns)))
+        assert_frame_equal(without, held.drop(OF_TEXTS & set(held.columns)))
     assert (plain.steps.width, counted.steps.height) == (0, 350)
-    assert not WORDS & {*plain.jobs.columns, *plain.revisions.columns}
+    assert not OF_TEXTS & {*plain.jobs.columns, *plain.revisions.columns}
     assert plain.preferences.height == plain.jobs.height == 200
     assert counted.jobs["words_final"].drop_nulls().to_list() == [15] * 50
     out = tmp_path / "pairs.jsonl"
