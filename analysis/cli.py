@@ -144,7 +144,7 @@ def _ledger_page(run: str, jobs: tuple[str, ...], known: Certificates) -> str:
 
     with ledger() as engine:
         with transaction(engine) as connection:
-            records = load_run(connection, run)
+            records = load_run(connection, run, texts=True, steps=True)
         histories = LedgerHistories(engine, run)
         return render_report(records, histories, jobs=jobs, certificates=known)
 

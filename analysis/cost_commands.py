@@ -80,7 +80,7 @@ def cost(
         raise ConfigError("say with --jobs how many jobs to extrapolate to")
     if jobs is not None and estimate_file is not None:
         raise ConfigError("--jobs makes an estimate and --estimate compares with one: choose")
-    records = records_of(run or preview, results_file, config_path)
+    records = records_of(run or preview, results_file, config_path, steps=True)
     wanted = _settings(records.config, settings)
     if jobs is not None:
         _estimate(records, jobs, workers, wanted, json_out)

@@ -6,13 +6,19 @@ lengths in words and digests. Nothing here queries or computes.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import polars as pl
 
-from analysis.text_measures import count_words, prompt_digest, squeezed, text_digest
+from analysis.text_measures import (
+    count_words,
+    letters,
+    prompt_digest,
+    squeezed,
+    text_digest,
+)
 from schemas.results import JobResult
 
 Schema = dict[str, Any]
@@ -86,11 +92,17 @@ STEPS: Schema = {
     "queue_wait_s": pl.Float64,
     "error_code": pl.String,
 }
+#: Columns measured on responses: of all that a frame holds, they take a ledger the longest.
+OF_TEXTS = frozenset({"first_digest", "words_first", "words_final", "text_digest", "words"})
 
 
 @dataclass(frozen=True, slots=True)
 class Frames:
-    """All rows of one run; ``job_id`` joins them."""
+    """All rows of one run; ``job_id`` joins them.
+
+    Those out of the ledger have the columns ``OF_TEXTS``, and any column of steps, only where they
+    were asked for: who reads what was not fetched is stopped by polars.
+    """
 
     jobs: pl.DataFrame
     critiques: pl.DataFrame
@@ -105,6 +117,23 @@ def frame(rows: Iterable[Mapping[str, Any]], schema: Schema) -> pl.DataFrame:
     for row in rows:
         growing.add({name: row[name] for name in schema})
     return growing.finish()
+
+
+def frame_of_batches(batches: Iterable[Sequence[Sequence[Any]]], schema: Schema) -> pl.DataFrame:
+    """Rows that come in batches, values in the order of the schema, as a frame of these columns."""
+    return pl.concat([pl.DataFrame(schema=schema), *(_part(batch, schema) for batch in batches)])
+
+
+def _part(batch: Sequence[Sequence[Any]], schema: Schema) -> pl.DataFrame:
+    # By column: polars takes twice as long over a row at a time.
+    columns = zip(schema.items(), zip(*batch, strict=True), strict=True)
+    part = pl.DataFrame([pl.Series(name, held, dtype) for (name, dtype), held in columns])
+    return _without_nan(part)
+
+
+def _without_nan(part: pl.DataFrame) -> pl.DataFrame:
+    # NaN is above every number here, and would pass any threshold.
+    return part.with_columns(pl.col(pl.Float64).fill_nan(None))
 
 
 def frames_of(results: Iterable[JobResult]) -> Frames:
@@ -152,14 +181,15 @@ class _Growing:
 
     def _flush(self) -> None:
         part = pl.DataFrame(self._rows, schema=self._schema, orient="row")
-        # NaN is above every number here, and would pass any threshold.
-        self._parts.append(part.with_columns(pl.col(pl.Float64).fill_nan(None)))
+        self._parts.append(_without_nan(part))
         self._rows = []
 
 
 def is_identical(response_a: str, response_b: str) -> bool:
     """Whether two responses say the same but for white space."""
-    return squeezed(response_a) == squeezed(response_b)
+    # Texts of the same letters are few, and squeezing takes ten times as long.
+    same = response_a == response_b or letters(response_a) == letters(response_b)
+    return same and squeezed(response_a) == squeezed(response_b)
 
 
 def _measures(result: JobResult) -> dict[str, Any]:

@@ -13,6 +13,10 @@ if TYPE_CHECKING:
 
     from schemas.acceptance import OpenRun
 
+#: Longest pause of a reader inside its transaction: a million rows are divided, or made a Parquet
+#: file, after the last of them was read.
+READING_IDLE_S = 3600
+
 
 @contextmanager
 def ledger() -> Iterator[Engine]:
@@ -28,8 +32,14 @@ def ledger() -> Iterator[Engine]:
 
 @contextmanager
 def reading(run: str) -> Iterator[tuple[Connection, OpenRun]]:
+    """A transaction that may rest between two reads as long as what was read takes to write."""
+    from sqlalchemy import text
+
     from schemas.acceptance import find_run
     from schemas.database import transaction
 
     with ledger() as engine, transaction(engine) as connection:
+        # It locks no rows: the short limit of those that write would end a long export.
+        limit = f"SET LOCAL idle_in_transaction_session_timeout = '{READING_IDLE_S}s'"
+        connection.execute(text(limit))
         yield connection, find_run(connection, run)

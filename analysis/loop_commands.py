@@ -91,7 +91,7 @@ def convergence(
     from analysis import convergence_view
     from analysis.convergence import convergence as measured
 
-    records = records_of(run, results_file)
+    records = records_of(run, results_file, texts=True, steps=True)
     found = measured(records.frames, _constitution(records, constitution))
     write_json(json_out, convergence_view.as_json(found))
     if str(json_out) != "-":

@@ -51,7 +51,7 @@ def quality(
     from analysis.quality_gathering import Given, assess, gather
     from analysis.run_constitution import shipped_of
 
-    records = records_of(run, results_file, config_path)
+    records = records_of(run, results_file, config_path, texts=True, steps=True)
     asked = records.frames.critiques["principle"].unique().to_list()
     constitution = records.constitution or shipped_of(records.constitution_digest, asked)
     report = assess(gather(records, Given(results_file, pairs, sample, certificate), constitution))

@@ -19,18 +19,20 @@ from sqlalchemy import Connection, Engine, String, cast, func, or_, select
 from analysis.frames import (
     CRITIQUES,
     JOBS,
+    OF_TEXTS,
     PREFERENCES,
     REVISIONS,
     STEPS,
     Frames,
     Schema,
-    frame,
+    frame_of_batches,
     frames_of,
 )
 from analysis.text_measures import (
     count_words_sql,
+    is_blank_sql,
+    is_same_sql,
     prompt_digest_sql,
-    squeezed_sql,
     text_digest_sql,
 )
 from schemas.config import RunConfig
@@ -52,23 +54,33 @@ class RunRecords:
     Attributes:
         run: Name of the run, several joined by ", " where a file holds several.
         frames: Its rows; only jobs that have ended, with their steps.
-        models: Models that answered, by role.
         progress: How the run stands; None where the records come from a file.
         config: None where the records come from a file; so is the constitution.
     """
 
     run: str
     frames: Frames
-    models: dict[str, str]
     config_digest: str | None
     constitution_digest: str | None
     progress: RunProgress | None = None
     config: RunConfig | None = None
     constitution: Constitution | None = None
 
+    @property
+    def models(self) -> dict[str, str]:
+        """Models that answered, by role, as the steps name them."""
+        return _models(self.frames.steps)
 
-def load_run(connection: Connection, name: str) -> RunRecords:
+
+def load_run(
+    connection: Connection, name: str, *, texts: bool = False, steps: bool = False
+) -> RunRecords:
     """A run's records out of the ledger.
+
+    Args:
+        texts: Have the server measure all responses, which takes as long as the rest. The frames
+            are without the columns ``frames.OF_TEXTS`` where nobody asks for them.
+        steps: Fetch the steps, the most rows of all; a frame without columns where nobody asks.
 
     Raises:
         ContractError: No such run.
@@ -76,11 +88,10 @@ def load_run(connection: Connection, name: str) -> RunRecords:
     progress = progress_of(connection, name)
     row = connection.execute(select(Run.__table__).where(Run.id == progress.run_id)).one()
     config = RunConfig.model_validate(row.config)
-    frames = _ledger_frames(connection, progress.run_id, config)
+    frames = _ledger_frames(connection, progress.run_id, config, texts=texts, steps=steps)
     return RunRecords(
         run=name,
         frames=frames,
-        models=_models(frames.steps),
         config_digest=row.config_digest,
         constitution_digest=row.constitution_digest,
         progress=progress,
@@ -109,7 +120,6 @@ def load_results(path: Path) -> RunRecords:
     return RunRecords(
         run=", ".join(origin["run"]),
         frames=frames,
-        models=_models(frames.steps),
         config_digest=_only(origin["config_digest"]),
         constitution_digest=_only(origin["constitution_digest"]),
     )
@@ -177,31 +187,39 @@ def _models(steps: pl.DataFrame) -> dict[str, str]:
     return {role: ", ".join(models) for role, models in named.items()}
 
 
-def _ledger_frames(connection: Connection, run_id: UUID, config: RunConfig) -> Frames:
+def _ledger_frames(
+    connection: Connection, run_id: UUID, config: RunConfig, *, texts: bool, steps: bool
+) -> Frames:
     fires = Judgement.severity > config.policy.needs_revision_above
     first = _first_response()
+    both = Preference.response_a.expression, Preference.response_b.expression
     extra: dict[str, Any] = {
         "needs_revision": fires,
-        "identical": squeezed_sql(Preference.response_a.expression)
-        == squeezed_sql(Preference.response_b.expression),
+        "identical": is_same_sql(*both),
         "prompt_digest": prompt_digest_sql(JobRow.payload),
         "first_digest": text_digest_sql(first),
         "words_first": count_words_sql(first),
         "words_final": count_words_sql(JobRow.final_response.expression),
         "text_digest": text_digest_sql(Revision.text.expression),
         "words": count_words_sql(Revision.text.expression),
-        "empty": or_(
-            squeezed_sql(Preference.response_a.expression) == "",
-            squeezed_sql(Preference.response_b.expression) == "",
-        ),
+        "empty": or_(*map(is_blank_sql, both)),
     }
+
+    def fetched(table: Any, schema: Schema) -> pl.DataFrame:
+        wanted = {name: kind for name, kind in schema.items() if texts or name not in OF_TEXTS}
+        return _fetch(connection, run_id, table, wanted, extra)
+
     return Frames(
-        jobs=_fetch(connection, run_id, JobRow, JOBS, extra),
-        critiques=_fetch(connection, run_id, Judgement, CRITIQUES, extra),
-        revisions=_fetch(connection, run_id, Revision, REVISIONS, extra),
-        preferences=_fetch(connection, run_id, Preference, PREFERENCES, extra),
-        steps=_fetch(connection, run_id, StepRow, STEPS, extra),
+        jobs=fetched(JobRow, JOBS),
+        critiques=fetched(Judgement, CRITIQUES),
+        revisions=fetched(Revision, REVISIONS),
+        preferences=fetched(Preference, PREFERENCES),
+        steps=fetched(StepRow, STEPS) if steps else pl.DataFrame(),
     )
+
+
+#: What tells the rows of a job apart.
+_WITHIN_JOB = ("round", "revision_try", "principle", "kind")
 
 
 def _first_response() -> Any:
@@ -220,14 +238,17 @@ def _fetch(
     connection: Connection, run_id: UUID, table: Any, schema: Schema, extra: dict[str, Any]
 ) -> pl.DataFrame:
     columns = [_column(table, name, extra).label(name) for name in schema]
-    query = select(*columns).where(table.run_id == run_id, JobRow.state.in_(ENDED))
+    query = select(*columns, JobRow.ordinal.label("ordinal"))
+    query = query.where(table.run_id == run_id, JobRow.state.in_(ENDED))
     if table is not JobRow:
         query = query.join(JobRow, JobRow.id == table.job_id)
     if table is Judgement:
         query = query.where(Judgement.kind == "severity")
-    ordered = query.order_by(JobRow.ordinal, JobRow.id, *_within_job(table))
-    streamed = connection.execute(ordered.execution_options(yield_per=5_000))
-    return frame((dict(row) for row in streamed.mappings()), schema)
+    streamed = connection.execute(query.execution_options(yield_per=20_000))
+    found = frame_of_batches(streamed.partitions(), {**schema, "ordinal": pl.Int64})
+    # Sorted here: there, a sort carries the texts that are measured after it, and spills to disk.
+    within = [name for name in _WITHIN_JOB if name in schema and table is not JobRow]
+    return found.sort("ordinal", "job_id", *within).drop("ordinal")
 
 
 def _column(table: Any, name: str, extra: dict[str, Any]) -> Any:
@@ -236,11 +257,3 @@ def _column(table: Any, name: str, extra: dict[str, Any]) -> Any:
     if name == "job_id":
         return cast(table.id if table is JobRow else table.job_id, String)
     return getattr(table, "external_id" if name == "id" else name)
-
-
-def _within_job(table: Any) -> list[Any]:
-    if table is JobRow:
-        return []
-    if table is Judgement:
-        return [table.round, table.principle]
-    return [table.round, table.revision_try, table.id]

@@ -30,12 +30,19 @@ JSON_OUT = click.option(
 
 
 def records_of(
-    run: str | None, results_file: Path | None, config_path: Path | None = None
+    run: str | None,
+    results_file: Path | None,
+    config_path: Path | None = None,
+    *,
+    texts: bool = False,
+    steps: bool = False,
 ) -> RunRecords:
     """A run's records out of the ledger or of a file.
 
     Args:
         config_path: The configuration of the file's run, which the file does not hold.
+        texts: Whether lengths and digests of responses are needed; a file's are always there.
+        steps: Whether steps are needed; likewise.
 
     Raises:
         ConfigError: Both are named, or neither; or a configuration beside the ledger's own.
@@ -52,7 +59,7 @@ def records_of(
     from analysis.ledger import reading
 
     with reading(run or "") as (connection, opened):
-        return load_run(connection, opened.name)
+        return load_run(connection, opened.name, texts=texts, steps=steps)
 
 
 def _with_config(records: RunRecords, config_path: Path | None) -> RunRecords:

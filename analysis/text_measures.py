@@ -11,8 +11,9 @@ import re
 from hashlib import md5
 from typing import Any
 
-from sqlalchemy import ColumnElement, func
+from sqlalchemy import ColumnElement, case, func
 
+_SIX = " \t\n\r\f\v"
 _SPACE = r"[ \t\n\r\f\v]+"
 _SPACES = re.compile(_SPACE)
 _WORDS = re.compile(r"[^ \t\n\r\f\v]+")
@@ -21,6 +22,13 @@ _WORDS = re.compile(r"[^ \t\n\r\f\v]+")
 def squeezed(text: str) -> str:
     """The text with single spaces for white space, and none at the ends."""
     return _SPACES.sub(" ", text).strip(" ")
+
+
+def letters(text: str) -> str:
+    """The text without white space."""
+    for character in _SIX:
+        text = text.replace(character, "")
+    return text
 
 
 def count_words(text: str | None) -> int | None:
@@ -58,11 +66,32 @@ def squeezed_sql(column: ColumnElement[Any]) -> ColumnElement[Any]:
     return func.btrim(func.regexp_replace(column, _SPACE, " ", "g"))
 
 
+def is_same_sql(one: ColumnElement[Any], other: ColumnElement[Any]) -> ColumnElement[Any]:
+    """Whether ``squeezed`` is the same of both, in SQL."""
+    # The regular expression takes ten times as long: only texts of the same letters need it.
+    same_letters = _spaces_as(one, "") == _spaces_as(other, "")
+    return case((same_letters, squeezed_sql(one) == squeezed_sql(other)), else_=False)
+
+
+def is_blank_sql(column: ColumnElement[Any]) -> ColumnElement[Any]:
+    """Whether ``squeezed`` is empty, in SQL."""
+    return func.btrim(column, _SIX) == ""
+
+
 def count_words_sql(column: ColumnElement[Any]) -> ColumnElement[Any]:
     """``count_words`` in SQL."""
     # A regular expression takes twice as long, which counts where texts come by the million.
-    parts = func.string_to_array(func.translate(column, "\t\n\r\f\v", " " * 5), " ")
+    parts = func.string_to_array(_spaces_as(column, " "), " ")
     return func.cardinality(func.array_remove(parts, ""))
+
+
+def _spaces_as(column: ColumnElement[Any], by: str) -> ColumnElement[Any]:
+    """The text with ``by`` for each character of white space."""
+    for character in _SIX:
+        if character != by:
+            # ``translate`` looks at each character by itself and takes several times as long.
+            column = func.replace(column, character, by)
+    return column
 
 
 def text_digest_sql(column: ColumnElement[Any]) -> ColumnElement[Any]:

@@ -156,7 +156,8 @@ def _among(column: Any, ids: list[UUID]) -> Any:
 
 def _by_job(connection: Connection, table: Any, ids: list[UUID]) -> dict[UUID, list[Any]]:
     rows: dict[UUID, list[Any]] = defaultdict(list)
-    for row in connection.execute(select(table.__table__).where(_among(table.job_id, ids))):
+    # All at once: row by row they take the client half as long again.
+    for row in connection.execute(select(table.__table__).where(_among(table.job_id, ids))).all():
         rows[row.job_id].append(row)
     return rows
 

@@ -1,23 +1,27 @@
 """How long the analysis of a million labels takes: ``python -m tests.bench.analysis``.
 
-Pairs and verdicts in both orders are made in a temporary folder; each command runs as a process
-of its own, whose seconds and peak memory are printed.
+Part ``files`` makes pairs and verdicts in both orders in a temporary folder. Part ``ledger`` fills
+an embedded Postgres: ``python -m tests.bench.analysis --parts ledger --rows 1000000``. Each command
+runs as a process of its own, whose seconds and peak memory are printed.
 """
 
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
+import os
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 
 from schemas.cli import main
+from tests.bench.labelled_ledger import RUN, labelled_ledger
 
 TEXT = (
     "the a result may vary but it is clearly useful and I think you could do this because of that "
@@ -27,6 +31,7 @@ TEXT = (
 #: Pieces that texts are put together from, so that making them takes no longer than reading them.
 PIECES = 4000
 COMMANDS = ("agreement", "bias", "coverage")
+PARTS = ("files", "ledger")
 
 
 def pieces(generator: np.random.Generator) -> list[tuple[str, int]]:
@@ -87,22 +92,28 @@ def _lines(name: str, texts: list[str], votes: np.ndarray, p_a: np.ndarray) -> t
     return json.dumps(pair) + "\n", "".join(json.dumps(each) + "\n" for each in verdicts)
 
 
-def measured(command: str, pairs: Path, verdicts: Path) -> dict[str, float]:
+def measured(arguments: Sequence[str], **environment: str) -> dict[str, float]:
     """Seconds, CPU seconds and peak bytes of one command.
 
     Raises:
         SystemExit: The command failed.
     """
     started = time.monotonic()
-    sources = ["--pairs", str(pairs), "--ai", str(verdicts)]
     done = subprocess.run(
-        [sys.executable, "-m", "tests.bench.measured_command", command, *sources],
-        capture_output=True, text=True, check=False,
+        [sys.executable, "-m", "tests.bench.measured_command", *arguments],
+        capture_output=True, text=True, check=False, env=os.environ | environment,
     )  # fmt: skip
     seconds = time.monotonic() - started
     if done.returncode or json.loads(done.stdout.splitlines()[-1])["status"]:
-        raise SystemExit(f"preceptor {command} failed: {done.stdout[-500:]}{done.stderr[-500:]}")
+        said = f"{done.stdout[-500:]}{done.stderr[-500:]}"
+        raise SystemExit(f"preceptor {' '.join(arguments)} failed: {said}")
     return {"s": seconds, **json.loads(done.stdout.splitlines()[-1])}
+
+
+def show(name: str, cost: Mapping[str, float], more: str = "") -> None:
+    peak = cost["peak_bytes"] / 1e9
+    took = f"{cost['s']:6.1f} s  {cost['cpu_s']:6.1f} CPU s  {peak:5.2f} GB peak"
+    print(f"{name:30} {took}{more}", flush=True)
 
 
 def takes_verdicts(command: str) -> bool:
@@ -111,20 +122,34 @@ def takes_verdicts(command: str) -> bool:
     return found is not None and {"ai", "pairs"} <= {each.name for each in found.params}
 
 
-def bench(rows: int, folder: Path) -> None:
+def bench_files(rows: int, folder: Path) -> None:
     started = time.monotonic()
     pairs, verdicts = make(folder, rows)
     size = (pairs.stat().st_size + verdicts.stat().st_size) / 1e6
     print(f"{rows} pairs, {size:.0f} MB, made in {time.monotonic() - started:.0f} s", flush=True)
     for command in filter(takes_verdicts, COMMANDS):
-        cost = measured(command, pairs, verdicts)
-        peak = cost["peak_bytes"] / 1e9
-        print(f"{command:10} {cost['s']:6.1f} s  {cost['cpu_s']:6.1f} CPU s  {peak:5.2f} GB peak")
+        show(command, measured([command, "--pairs", str(pairs), "--ai", str(verdicts)]))
+
+
+def bench_ledger(rows: int, folder: Path) -> None:
+    known = [text for text, _ in pieces(np.random.default_rng(0))]
+    with labelled_ledger(rows, known) as url:
+        for command in ("coverage", "preferences"):
+            show(command, measured([command, RUN], DATABASE_URL=url))
+        for form, ending in itertools.product(("trl-preference", "sft"), ("jsonl", "parquet")):
+            out = folder / f"rows.{ending}"
+            arguments = ["export", RUN, "--format", form, "--out", str(out)]
+            cost = measured(arguments, DATABASE_URL=url)
+            size = out.stat().st_size / 1e9
+            show(f"export {form} {ending}", cost, f", {size:.2f} GB written")
+            out.unlink()
 
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rows", type=int, default=1_000_000)
+    parser.add_argument("--parts", nargs="+", choices=PARTS, default=PARTS)
     asked = parser.parse_args()
-    with tempfile.TemporaryDirectory() as made:
-        bench(asked.rows, Path(made))
+    for part in asked.parts:
+        with tempfile.TemporaryDirectory() as made:
+            {"files": bench_files, "ledger": bench_ledger}[part](asked.rows, Path(made))

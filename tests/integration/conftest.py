@@ -21,6 +21,13 @@ def engine(database_url: str) -> Iterator[Engine]:
 
 
 @pytest.fixture
+def read_ledger(engine: Engine, database_url: str, monkeypatch: pytest.MonkeyPatch) -> Engine:
+    """This test's ledger, which commands find by the environment."""
+    monkeypatch.setenv("DATABASE_URL", database_url.replace("+psycopg", ""))
+    return engine
+
+
+@pytest.fixture
 def client(settings: Settings) -> Iterator[Client]:
     """A client that knows ledger and broker."""
     with Client(settings=settings) as client:

@@ -80,7 +80,7 @@ _PREFERENCES = text(
     " WHERE run_id = :run AND kind = 'label' AND state = 'done'"
 )
 
-_TALLY = text(
+TALLY = text(
     "INSERT INTO tally (run_id, shard, kind, steps_done, input_tokens, output_tokens, engine_s)"
     " SELECT :run, shard, kind, sum(1), sum(input_tokens), sum(output_tokens), sum(engine_s)"
     " FROM (SELECT *, ordinal % 16 AS shard FROM step WHERE run_id = :run AND state = 'done') AS s"
@@ -106,7 +106,7 @@ def _fill_run(connection: Connection, run: UUID, jobs: int, *, ended: int) -> No
     connection.execute(_JOBS, {"run": run, "jobs": jobs, "ended": ended, "running": in_flight // 2})
     connection.execute(_ENDED_STEPS, values)
     connection.execute(_OPEN_STEPS, {**values, "published_below": ended + in_flight})
-    for statement in (_JUDGEMENTS, _REVISIONS, _PREFERENCES, _TALLY):
+    for statement in (_JUDGEMENTS, _REVISIONS, _PREFERENCES, TALLY):
         connection.execute(statement, {"run": run})
 
 

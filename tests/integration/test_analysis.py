@@ -1,7 +1,6 @@
 """What readers get from a real ledger: frames, exports, results and the report, by command."""
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,17 +12,14 @@ from sqlalchemy import Engine, text
 from analysis.records import load_results, load_run
 from analysis.report import round_charts
 from schemas.cli import main
-from schemas.database import open_database, transaction
+from schemas.database import transaction
 from tests.integration.finished_run import HOSTILE, RUN, write_finished_run
 
 
 @pytest.fixture
-def ledger(database_url: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Engine]:
-    monkeypatch.setenv("DATABASE_URL", database_url.replace("+psycopg", ""))
-    engine = open_database(database_url)
-    write_finished_run(engine)
-    yield engine
-    engine.dispose()
+def ledger(read_ledger: Engine) -> Engine:
+    write_finished_run(read_ledger)
+    return read_ledger
 
 
 def preceptor(*arguments: object) -> Result:
@@ -38,7 +34,7 @@ def test_ledger_and_file_give_the_same_frames(ledger: Engine, tmp_path: Path) ->
     path = tmp_path / "results.jsonl"
     assert preceptor("results", RUN, "--out", path).exit_code == 0
     with transaction(ledger) as connection:
-        live = load_run(connection, RUN)
+        live = load_run(connection, RUN, texts=True, steps=True)
     kept = load_results(path)
     for name in ("jobs", "critiques", "revisions", "preferences", "steps"):
         columns = getattr(live.frames, name).columns

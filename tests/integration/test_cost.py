@@ -1,7 +1,6 @@
 """The cost of real runs: an ended one row by row, and a preview beside the run it foretells."""
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +12,7 @@ from sqlalchemy import Engine, select
 from analysis.pairs import count_pairs
 from analysis.records import load_run
 from schemas.cli import main
-from schemas.database import open_database, transaction
+from schemas.database import transaction
 from schemas.tables import StepRow
 from tests.integration.finished_run import RUN, write_finished_run
 from tests.integration.working import scripted, work_job
@@ -33,14 +32,6 @@ CONFIG = {
 }
 
 
-@pytest.fixture
-def ledger(database_url: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Engine]:
-    monkeypatch.setenv("DATABASE_URL", database_url.replace("+psycopg", ""))
-    engine = open_database(database_url)
-    yield engine
-    engine.dispose()
-
-
 def preceptor(*arguments: object) -> Result:
     done = CliRunner().invoke(main, [str(a) for a in arguments], env={"COLUMNS": "100"})
     assert done.exit_code == 0, done.output
@@ -53,9 +44,9 @@ def read(path: Path) -> dict[str, Any]:
 
 
 def test_ledger_and_file_agree_and_pairs_are_those_of_the_export(
-    ledger: Engine, tmp_path: Path
+    read_ledger: Engine, tmp_path: Path
 ) -> None:
-    write_finished_run(ledger)
+    write_finished_run(read_ledger)
     results, pairs, live, kept = (tmp_path / name for name in ("r.jsonl", "p.jsonl", "a", "b"))
     preceptor("results", RUN, "--out", results)
     preceptor("export", RUN, "--format", "trl-preference", "--out", pairs)
@@ -72,12 +63,12 @@ def test_ledger_and_file_agree_and_pairs_are_those_of_the_export(
     assert (again["wall_s"], again["open_jobs"], again["units"][2]["count"]) == (None, None, None)
     for key in ("total", "by_kind", "by_model", "annotation", "jobs", "labels", "ended_jobs"):
         assert measured[key] == again[key]
-    with transaction(ledger) as connection:
+    with transaction(read_ledger) as connection:
         found = load_run(connection, RUN)
     assert count_pairs(found.frames, found.config.model_copy()) == 9
 
 
-def test_a_preview_foretells_its_run(ledger: Engine, tmp_path: Path) -> None:
+def test_a_preview_foretells_its_run(read_ledger: Engine, tmp_path: Path) -> None:
     source, config = tmp_path / "prompts.jsonl", tmp_path / "run.yaml"
     config.write_text(yaml.safe_dump(CONFIG))
     severities = (0.05, 0.1, 0.5, 0.9)
@@ -93,12 +84,12 @@ def test_a_preview_foretells_its_run(ledger: Engine, tmp_path: Path) -> None:
     assert preceptor(*submit, "--preview", 8).stdout.startswith("run r-preview: 8 jobs = 0 acc")
     early = CliRunner().invoke(main, ["cost", "--preview", "r-preview", "--jobs", "16"])
     assert "8 jobs have not ended" in early.stderr
-    work_all(ledger)
+    work_all(read_ledger)
     estimate, outcome = tmp_path / "estimate.json", tmp_path / "cost.json"
     told = preceptor("cost", "--preview", "r-preview", "--jobs", 16, "--json", estimate)
     assert "16 jobs, by 8 of r-preview" in told.stdout
     preceptor(*submit)
-    work_all(ledger)
+    work_all(read_ledger)
     shown = preceptor("cost", "r", "--estimate", estimate, "--json", outcome)
     assert "Estimated from 8 jobs of r-preview, and measured" in shown.stdout
     assert "another configuration" not in shown.stdout

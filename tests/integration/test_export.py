@@ -1,7 +1,6 @@
 """The export command on a real ledger: people's verdicts, splits, Parquet, and what it refuses."""
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -12,18 +11,15 @@ from click.testing import CliRunner, Result
 from sqlalchemy import Engine, insert, select
 
 from schemas.cli import main
-from schemas.database import open_database, transaction
+from schemas.database import transaction
 from schemas.tables import HumanVerdict, Preference
 from tests.integration.finished_run import RUN, write_finished_run
 
 
 @pytest.fixture
-def ledger(database_url: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Engine]:
-    monkeypatch.setenv("DATABASE_URL", database_url.replace("+psycopg", ""))
-    engine = open_database(database_url)
-    write_finished_run(engine)
-    yield engine
-    engine.dispose()
+def ledger(read_ledger: Engine) -> Engine:
+    write_finished_run(read_ledger)
+    return read_ledger
 
 
 def preceptor(*arguments: object) -> Result:

@@ -1,6 +1,5 @@
 """A critic that failed never reads as one that found nothing, whoever reads it."""
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import polars as pl
@@ -13,7 +12,7 @@ from analysis.pairs import Drop, sft_row
 from analysis.records import RunRecords, load_results, load_run
 from analysis.story import tell
 from schemas.cli import main
-from schemas.database import open_database, transaction
+from schemas.database import transaction
 from schemas.histories import iter_results
 from schemas.results import JobResult
 from schemas.routing import run_id_of
@@ -43,12 +42,9 @@ JOBS = [
 
 
 @pytest.fixture
-def ledger(database_url: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Engine]:
-    monkeypatch.setenv("DATABASE_URL", database_url.replace("+psycopg", ""))
-    engine = open_database(database_url)
-    write_finished_run(engine, JOBS)
-    yield engine
-    engine.dispose()
+def ledger(read_ledger: Engine) -> Engine:
+    write_finished_run(read_ledger, JOBS)
+    return read_ledger
 
 
 @pytest.fixture
@@ -63,7 +59,7 @@ def records(request, ledger: Engine, tmp_path: Path) -> RunRecords:
     """The run as analysis reads it, out of the ledger and out of a results file."""
     if request.param == "ledger":
         with transaction(ledger) as connection:
-            return load_run(connection, RUN)
+            return load_run(connection, RUN, texts=True, steps=True)
     path = tmp_path / "results.jsonl"
     assert CliRunner().invoke(main, ["results", RUN, "--out", str(path)]).exit_code == 0
     return load_results(path)

@@ -8,17 +8,13 @@ from click.testing import CliRunner
 from sqlalchemy import Engine
 
 from schemas.cli import main
-from schemas.database import open_database
 from tests.integration.finished_run import PAIR, RUN, write_finished_run
 
 
 @pytest.fixture
-def ledger(database_url: str, monkeypatch: pytest.MonkeyPatch) -> Engine:
-    monkeypatch.setenv("DATABASE_URL", database_url.replace("+psycopg", ""))
-    engine = open_database(database_url)
-    write_finished_run(engine)
-    engine.dispose()
-    return engine
+def ledger(read_ledger: Engine) -> Engine:
+    write_finished_run(read_ledger)
+    return read_ledger
 
 
 def test_a_finished_run_is_verified_section_by_section(ledger: Engine, tmp_path: Path) -> None:

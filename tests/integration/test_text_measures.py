@@ -1,6 +1,7 @@
 """Lengths and digests of texts are the same in Python and in Postgres."""
 
 import json
+from itertools import product
 from typing import Any
 
 from sqlalchemy import Engine, Text, cast, literal, select
@@ -12,6 +13,9 @@ TEXTS = [
     "",
     " \t\n",
     "one",
+    "o ne",
+    " one\r\n",
+    "two words",
     "  two\t\nwords ",
     "a\u00a0hard space",
     "one\u2003wide\x1fone\x85next line",
@@ -38,3 +42,15 @@ def test_python_and_postgres_measure_alike(engine: Engine) -> None:
             payload = cast(literal(json.dumps({"prompt": prompt})), JSONB)
             found = connection.execute(select(measures.prompt_digest_sql(payload))).scalar_one()
             assert found == measures.prompt_digest(prompt), prompt
+
+
+def test_python_and_postgres_find_the_same_texts_blank_and_alike(engine: Engine) -> None:
+    texts = [text for text in TEXTS if text is not None]
+    with engine.connect() as connection:
+        for text, other in product(texts, texts):
+            one, two = (cast(literal(each), Text) for each in (text, other))
+            row = connection.execute(
+                select(measures.is_same_sql(one, two), measures.is_blank_sql(one))
+            )
+            squeezed = measures.squeezed(text)
+            assert tuple(row.one()) == (squeezed == measures.squeezed(other), squeezed == "")

@@ -34,7 +34,6 @@ def records(jobs: list[JobResult], **changes: Any) -> RunRecords:
     content = {
         "run": "sample",
         "frames": frames_of(jobs),
-        "models": {},
         "config_digest": None,
         "constitution_digest": None,
     }

@@ -51,7 +51,7 @@ def pair_job(number: int, p_a: float = 0.9, **changes: object) -> JobResult:
 
 
 def records(jobs: list[JobResult], made: RunConfig | None = None) -> RunRecords:
-    return RunRecords("sample", frames_of(jobs), {}, None, None, config=made)
+    return RunRecords("sample", frames_of(jobs), None, None, config=made)
 
 
 def quality_of(jobs: list[JobResult], made: RunConfig | None = None, **given: Path) -> Evidence:

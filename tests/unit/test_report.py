@@ -27,7 +27,7 @@ def page(
     **known: object,
 ) -> str:
     by_id = {str(r.job_id): r for r in results}
-    records = RunRecords("sample", frames_of(results), {}, None, None, **known)
+    records = RunRecords("sample", frames_of(results), None, None, **known)
     return render_report(
         records, lambda ids: [by_id[i] for i in ids], jobs=jobs, certificates=certificates
     )
