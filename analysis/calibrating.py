@@ -1,5 +1,7 @@
 """Fit what a critic's severities mean from its answers to rated responses. Pure.
 
+Where a principle is linked to another critic instead, ``linking`` makes its map.
+
 Equating, not regression: a map sends the raw answer up to which lie as many anchors as people
 rated at most minor, say, to the upper edge of minor. Two critics so mapped put the same share of
 responses above a threshold, which a regression does not: it draws the answers of the weaker one
@@ -12,25 +14,22 @@ from __future__ import annotations
 import math
 from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
-from scipy.stats import norm, spearmanr
+from scipy.stats import norm
 
+from analysis.anchors import Anchors, Maps, Values, gathered, rising, spearman
+from analysis.linking import continued, link_evidence, link_maps, refuse_thin_links
 from analysis.statistics.estimates import LEVEL
 from schemas.calibration import (
     MOST,
     CalibrationEvidence,
     CriticCalibration,
     SeverityMap,
-    raw_log_odds,
 )
 from schemas.constitution import LEVEL_SEVERITY, SeverityLevel
 from schemas.errors import ContractError
 from schemas.ratings import SeverityReading
-
-Values = NDArray[np.float64]
 
 #: Anchors of one principle from which its map takes a shape of its own.
 OWN_SHAPE = 40
@@ -41,66 +40,55 @@ EDGES = (0.15, LEVEL_SEVERITY[SeverityLevel.MINOR], LEVEL_SEVERITY[SeverityLevel
 TAIL = 0.02
 
 
-@dataclass(frozen=True, slots=True)
-class Anchors:
-    """Readable, rated answers; rows of all arrays belong together.
-
-    Attributes:
-        principle: Names, one a row.
-        x: Raw log-odds.
-        rated: Ratings in [0, 1].
-    """
-
-    principle: NDArray[np.str_]
-    x: Values
-    rated: Values
-
-    def only(self, rows: NDArray[np.bool_]) -> Anchors:
-        """These rows."""
-        return Anchors(self.principle[rows], self.x[rows], self.rated[rows])
-
-
-Maps = dict[str, tuple[tuple[float, ...], tuple[float, ...], bool]]
-
-
 def fit(
     readings: Sequence[SeverityReading], *, threshold: float, seed: int = 0
 ) -> CriticCalibration:
     """The calibration of the one critic that gave the readings.
 
+    A principle read beside another critic's severities is linked to these, and its rated
+    responses are evidence only; the others are fitted on rated responses.
+
     Args:
-        readings: Of anchors; unrated and unreadable ones are left out.
+        readings: Of anchors and links; unrated and unreadable ones are left out.
         threshold: Severity at which shares are compared, ``policy.needs_revision_above``.
+        seed: Of the random halves on which links are checked.
 
     Raises:
-        ContractError: The readings are of several critics, a principle has fewer than two anchors
-            or fewer than two ratings, or the critic answers the same to everything.
+        ContractError: The readings are of several critics or linked to several, a principle has
+            too few anchors or links, or the critic answers the same to everything.
     """
     critic = _critic(readings)
     known = [r for r in readings if r.rated is not None and r.raw is not None]
-    anchors = _anchors(known)
-    _refuse_thin(anchors)
-    maps = fit_maps(anchors)
-    wordings = {r.principle: r.wording for r in known}
+    wordings = _wordings(known)
+    links = [r for r in known if r.source == "critic"]
+    anchors, linked = gathered([r for r in known if r.source != "critic"]), gathered(links)
+    refuse_thin_links(linked)
+    _refuse_thin(anchors, linked.names)
+    fixed = link_maps(linked)
+    maps = _all_maps(anchors, fixed)
     return CriticCalibration(
         **critic,
         principles={
             name: SeverityMap(
                 wording=wordings[name],
                 anchors=int((anchors.principle == name).sum()),
+                links=int((linked.principle == name).sum()) or None,
                 is_own=is_own,
                 log_odds=knots,
                 severities=severities,
-                rank_agreement=_rank(anchors.only(anchors.principle == name)),
+                rank_agreement=spearman(anchors.of(name).x, anchors.of(name).rated),
             )
             for name, (knots, severities, is_own) in sorted(maps.items())
         },
-        evidence=_evidence(anchors, threshold),
+        evidence=_evidence(anchors, fixed, threshold),
+        linked=link_evidence(links, threshold, seed),
     )
 
 
 def fit_maps(anchors: Anchors) -> Maps:
-    """Knots by principle: raw log-odds, the severities they mean, and whether shape is its own."""
+    """A map for each principle that has rated responses."""
+    if not len(anchors.x):
+        return {}
     centres, scale = _places(anchors)
     standard = (anchors.x - np.array([centres[p] for p in anchors.principle])) / scale
     shape = _equated(standard, anchors.rated)
@@ -108,10 +96,19 @@ def fit_maps(anchors: Anchors) -> Maps:
     for name, centre in centres.items():
         own = anchors.only(anchors.principle == name)
         if len(own.x) >= OWN_SHAPE and np.ptp(own.x) > 0:
-            found[name] = (*_rising(*_equated(own.x, own.rated)), True)
+            found[name] = (*rising(*_equated(own.x, own.rated)), True)
         else:
-            found[name] = (*_rising(centre + scale * shape[0], shape[1]), False)
+            found[name] = (*rising(centre + scale * shape[0], shape[1]), False)
     return found
+
+
+def _all_maps(anchors: Anchors, fixed: Maps) -> Maps:
+    """Maps by rated responses, or by links where there are some, which win within their range."""
+    fitted = fit_maps(anchors)
+    return fitted | {
+        name: continued(linked, fitted[name]) if name in fitted else linked
+        for name, linked in fixed.items()
+    }
 
 
 def _critic(readings: Sequence[SeverityReading]) -> dict[str, object]:
@@ -123,28 +120,30 @@ def _critic(readings: Sequence[SeverityReading]) -> dict[str, object]:
     return dict(zip(names, critics[0], strict=True))
 
 
-def _anchors(known: Sequence[SeverityReading]) -> Anchors:
-    # Sorted, so that the order of a file changes nothing.
-    rows = sorted((r.principle, raw_log_odds(r.raw or 0.0), r.rated or 0.0) for r in known)
-    return Anchors(
-        np.array([name for name, _, _ in rows], dtype=np.str_),
-        np.array([x for _, x, _ in rows], dtype=np.float64),
-        np.array([rated for _, _, rated in rows], dtype=np.float64),
-    )
+def _wordings(known: Sequence[SeverityReading]) -> dict[str, str]:
+    found = {r.principle: r.wording for r in known}
+    for reading in known:
+        if found[reading.principle] != reading.wording:
+            raise ContractError(
+                f"the readings of principle '{reading.principle}' are of two wordings of it: "
+                "have the critic read all responses with one constitution"
+            )
+    return found
 
 
-def _refuse_thin(anchors: Anchors) -> None:
-    if not len(anchors.x):
+def _refuse_thin(anchors: Anchors, linked: Sequence[str]) -> None:
+    fitted = [name for name in anchors.names if name not in linked]
+    if not fitted and not linked:
         raise ContractError("no anchor was both rated and readable: nothing to fit")
-    for name in np.unique(anchors.principle):
-        own = anchors.only(anchors.principle == name)
+    for name in fitted:
+        own = anchors.of(name)
         if len(own.x) < 2 or np.ptp(own.rated) == 0:
             raise ContractError(
                 f"principle '{name}' has {len(own.x)} readable anchors of "
                 f"{len(np.unique(own.rated))} different ratings; it needs at least two of each: "
                 "add rated examples, or --ratings"
             )
-    if np.ptp(anchors.x) == 0:
+    if fitted and np.ptp(anchors.x) == 0:
         raise ContractError(
             "the critic gives every anchor the same severity: no map can order them"
         )
@@ -152,12 +151,12 @@ def _refuse_thin(anchors: Anchors) -> None:
 
 def _places(anchors: Anchors) -> tuple[dict[str, float], float]:
     """Mean by principle, corrected for the mix of its ratings, and one spread for all."""
-    names = np.unique(anchors.principle)
-    means = {str(n): float(anchors.x[anchors.principle == n].mean()) for n in names}
-    rated = {str(n): float(anchors.rated[anchors.principle == n].mean()) for n in names}
+    means = {name: float(anchors.of(name).x.mean()) for name in anchors.names}
+    rated = {name: float(anchors.of(name).rated.mean()) for name in anchors.names}
     centred = anchors.x - np.array([means[p] for p in anchors.principle])
     shifted = anchors.rated - np.array([rated[p] for p in anchors.principle])
-    slope = max(0.0, float(centred @ shifted) / float(shifted @ shifted))
+    varied = float(shifted @ shifted)
+    slope = max(0.0, float(centred @ shifted) / varied) if varied else 0.0
     overall = float(anchors.rated.mean())
     centres = {name: means[name] - slope * (rated[name] - overall) for name in means}
     spread = float(np.sqrt((centred**2).mean()))
@@ -171,19 +170,13 @@ def _equated(x: Values, rated: Values) -> tuple[Values, Values]:
     return np.quantile(x, at), np.array([0.0, *EDGES, MOST])
 
 
-def _rising(knots: Values, severities: Values) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """The knots without those that repeat one: the middle of what such a one stands for is kept."""
-    values = np.unique(knots)
-    if len(values) < 2:
-        values = np.array([values[0], values[0] + 1e-6])
-        return tuple(values.tolist()), (float(severities[0]), float(severities[-1]))
-    kept = [float(severities[knots == value].mean()) for value in values]
-    return tuple(values.tolist()), tuple(kept)
-
-
-def _evidence(anchors: Anchors, threshold: float) -> CalibrationEvidence:
+def _evidence(anchors: Anchors, fixed: Maps, threshold: float) -> CalibrationEvidence:
+    """What rated responses say of the maps; ``fixed`` are those by links."""
+    if not len(anchors.x):
+        nothing = dict.fromkeys(set(CalibrationEvidence.model_fields) - {"anchors", "threshold"})
+        return CalibrationEvidence.model_validate({"anchors": 0, "threshold": threshold, **nothing})
     raw = MOST / (1 + np.exp(-anchors.x))
-    mapped = _held_out(anchors)
+    mapped = _held_out(anchors, fixed)
     value, interval = _pooled_rank(anchors)
     return CalibrationEvidence(
         anchors=len(anchors.x),
@@ -198,7 +191,7 @@ def _evidence(anchors: Anchors, threshold: float) -> CalibrationEvidence:
     )
 
 
-def _held_out(anchors: Anchors) -> Values:
+def _held_out(anchors: Anchors, fixed: Maps) -> Values:
     """Each anchor's severity by maps that were fitted without it.
 
     Where a principle's other anchors cannot carry a map, the anchor's own map is used.
@@ -207,7 +200,7 @@ def _held_out(anchors: Anchors) -> Values:
     for row in range(len(anchors.x)):
         rest = anchors.only(np.arange(len(anchors.x)) != row)
         name = str(anchors.principle[row])
-        maps = fit_maps(rest if name in rest.principle else anchors)
+        maps = _all_maps(rest if name in rest.principle else anchors, fixed)
         knots, severities, _ = maps[name]
         mapped[row] = np.interp(anchors.x[row], knots, severities)
     return mapped
@@ -220,7 +213,7 @@ def _pooled_rank(anchors: Anchors) -> tuple[float | None, tuple[float, float] | 
     """
     centres, _ = _places(anchors)
     centred = anchors.x - np.array([centres[p] for p in anchors.principle])
-    value = _spearman(centred, anchors.rated)
+    value = spearman(centred, anchors.rated)
     if value is None:
         return None, None
     n = len(centred)
@@ -231,16 +224,6 @@ def _pooled_rank(anchors: Anchors) -> tuple[float | None, tuple[float, float] | 
         math.tanh(math.atanh(value) - spread),
         math.tanh(math.atanh(value) + spread),
     )
-
-
-def _rank(own: Anchors) -> float | None:
-    return _spearman(own.x, own.rated)
-
-
-def _spearman(x: Values, rated: Values) -> float | None:
-    if np.ptp(x) == 0 or np.ptp(rated) == 0:
-        return None
-    return float(spearmanr(x, rated).statistic)
 
 
 def shares_above(

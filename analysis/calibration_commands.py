@@ -25,7 +25,7 @@ DEFAULT_THRESHOLD = 0.3
 @click.command()
 @click.option("--config", type=_FILE, help="Run configuration whose critic is to be asked.")
 @click.option("--readings", multiple=True, type=_FILE, help="Recorded readings; may be repeated.")
-@click.option("--ratings", type=_FILE, help="Responses rated by people, as JSON lines.")
+@click.option("--ratings", type=_FILE, help="Rated responses, as JSON lines.")
 @click.option("--keep", type=_FILE, help="Keep the critic's readings here, for --readings.")
 @click.option(
     "--threshold",
@@ -53,7 +53,9 @@ def calibrate(
 
     These are the rated examples of the constitution and, with --ratings, people's: lines with
     principle, prompt, response and severity (none, minor, moderate, severe or a number); a line
-    without a severity is read and counted, and not fitted. Name the file that is written as
+    without a severity is read and counted, and not fitted. Lines that 'preceptor rate
+    --as-ratings' wrote link this critic to another one: they set the maps of their
+    principles, and are no evidence that findings are right. Name the file that is written as
     calibration_file in the run's configuration.
     """
     from rich.console import Console

@@ -1,6 +1,7 @@
 """What one critic's severities mean: monotone maps from its raw answers to the shared scale.
 
-Fitted by ``preceptor calibrate`` on responses whose severity is known, kept in a file by digest,
+Fitted by ``preceptor calibrate`` on responses whose severity is known, or linked to another
+critic's severities of the same responses; kept in a file by digest,
 stored with the configuration of each run that uses it. Applying a map is here, fitting is not.
 """
 
@@ -25,6 +26,23 @@ _EDGE = 1e-9
 
 Finite = Annotated[float, Field(allow_inf_nan=False)]
 Severity = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
+Digest = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+
+
+def _is_none(value: object) -> bool:
+    return value is None
+
+
+class CalibratedCritic(Contract):
+    """A critic whose severities others are compared with.
+
+    Attributes:
+        model: The engine's name of the model.
+        calibration: ``CriticCalibration.digest`` of the maps behind its severities.
+    """
+
+    model: str = Field(min_length=1)
+    calibration: Digest
 
 
 def raw_log_odds(severity: float) -> float:
@@ -45,7 +63,9 @@ class SeverityMap(Contract):
 
     Attributes:
         wording: ``wording_digest`` of the principle it was fitted for.
-        anchors: Rated responses of this principle behind it.
+        anchors: Rated responses of this principle.
+        links: Responses of this principle on which it was linked to another critic; these set it
+            within their range. None where rated responses did.
         is_own: Its shape comes from these alone; otherwise all principles' anchors give the
             shape, and its own only where it lies.
         log_odds: Raw log-odds of the knots, strictly rising.
@@ -55,7 +75,8 @@ class SeverityMap(Contract):
     """
 
     wording: str
-    anchors: int = Field(ge=2)
+    anchors: int = Field(ge=0)
+    links: int | None = Field(default=None, ge=2, exclude_if=_is_none)
     is_own: bool
     log_odds: tuple[Finite, ...] = Field(min_length=2, max_length=64)
     severities: tuple[Severity, ...] = Field(min_length=2, max_length=64)
@@ -63,6 +84,8 @@ class SeverityMap(Contract):
 
     @model_validator(mode="after")
     def _check_monotone(self) -> Self:
+        if self.links is None and self.anchors < 2:
+            raise ValueError("anchors must be at least 2 where there are no links")
         if len(self.log_odds) != len(self.severities):
             raise ValueError("log_odds and severities must have the same length")
         if any(low >= high for low, high in pairwise(self.log_odds)):
@@ -87,6 +110,9 @@ class SeverityMap(Contract):
 class CalibrationEvidence(Contract):
     """How well the critic's answers follow the ratings, on anchors its maps had not seen.
 
+    People's ratings and examples only: what another critic says is no evidence of being right.
+    All but ``anchors`` and ``threshold`` are None where nothing was rated.
+
     Attributes:
         anchors: Rated responses.
         rank_agreement: Spearman's correlation of raw answers, centred by principle, and ratings.
@@ -103,11 +129,37 @@ class CalibrationEvidence(Contract):
     rank_agreement: float | None
     rank_agreement_ci: tuple[float, float] | None
     threshold: float
-    rated_above: float
+    rated_above: float | None
+    raw_above: float | None
+    calibrated_above: float | None
+    mean_error_raw: float | None
+    mean_error_calibrated: float | None
+
+
+class LinkEvidence(Contract):
+    """How alike two critics' severities are on responses that both read.
+
+    Nothing here says whether either is right.
+
+    Attributes:
+        critic: Whose severities the maps were linked to.
+        links: Responses, one for each principle that it was read under.
+        responses: Different responses among them.
+        rank_agreement: Spearman's correlation of the two critics within principles; None where
+            undefined.
+        above: Share of the other critic's severities above ``CalibrationEvidence.threshold``.
+        raw_above: Share of this critic's raw severities above it.
+        halves_within: Linked on one random half of the responses, the two shares on the other
+            half differ by at most this much in 95 % of the halvings; None below 20 responses.
+    """
+
+    critic: CalibratedCritic
+    links: int
+    responses: int
+    rank_agreement: float | None
+    above: float
     raw_above: float
-    calibrated_above: float
-    mean_error_raw: float
-    mean_error_calibrated: float
+    halves_within: float | None
 
 
 class CriticCalibration(Contract):
@@ -119,6 +171,7 @@ class CriticCalibration(Contract):
         use_rubrics: As ``policy.use_rubrics``; a critic shown rubrics is another one.
         principles: By name; a principle that is not here stays uncalibrated.
         evidence: What the fit was worth.
+        linked: To whom maps were linked, and how alike the two are; None where none was.
     """
 
     version: Literal[1] = 1
@@ -127,6 +180,15 @@ class CriticCalibration(Contract):
     use_rubrics: bool
     principles: dict[str, SeverityMap] = Field(min_length=1)
     evidence: CalibrationEvidence
+    # Left out where there is none, so that files written before keep their digests.
+    linked: LinkEvidence | None = Field(default=None, exclude_if=_is_none)
+
+    @model_validator(mode="after")
+    def _check_linked(self) -> Self:
+        of_maps = sum(each.links or 0 for each in self.principles.values())
+        if of_maps != (self.linked.links if self.linked else 0):
+            raise ValueError(f"linked does not fit the maps, which have {of_maps} links")
+        return self
 
     @property
     def digest(self) -> str:

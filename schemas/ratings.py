@@ -1,21 +1,25 @@
 """Rated responses and what a critic reads of them, as JSONL files hold them.
 
 An anchor is a response whose severity under one principle is known: an example of the
-constitution, or a person's rating. A reading is the critic's raw answer to it.
+constitution, or a person's rating. Another critic's calibrated severity is a link: it says what
+that critic finds, and not what is so. A reading is the critic's raw answer to either.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from hashlib import sha256
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from schemas.calibration import CalibratedCritic
 from schemas.constitution import LEVEL_SEVERITY, Constitution, SeverityLevel
 from schemas.errors import ContractError
 from schemas.judged_pairs import lines_of
 
+Source = Literal["example", "person", "critic"]
 Rating = SeverityLevel | Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
 
 
@@ -24,19 +28,45 @@ class _Line(BaseModel):
     model_config = ConfigDict(frozen=True, extra="ignore")
 
 
-class RatedResponse(_Line):
+class _Sourced(_Line):
+    source: Source
+    critic: CalibratedCritic | None = None
+
+    @model_validator(mode="after")
+    def _check_critic(self) -> Self:
+        if self.source == "critic" and self.critic is None:
+            raise ValueError(
+                "critic: a severity of source 'critic' names its critic, {model, calibration}: "
+                "'preceptor rate --as-ratings' writes such lines"
+            )
+        if self.source != "critic" and self.critic is not None:
+            raise ValueError(
+                f"source: is '{self.source}', and the line names a critic: write 'critic', or "
+                "leave critic out"
+            )
+        return self
+
+
+class RatedResponse(_Sourced):
     """One response under one principle, and its rating.
 
     Attributes:
         severity: A level by name, or a number in [0, 1]; None where it is only to be read.
-        source: ``example`` of the constitution, or ``person``.
+        source: ``example`` of the constitution, ``person``, or ``critic``: another critic's
+            calibrated severity.
+        critic: Which one; with source ``critic`` only.
     """
 
     principle: str
     prompt: str
     response: str
     severity: Rating | None = None
-    source: Literal["example", "person"] = "person"
+    source: Source = "person"
+
+    @property
+    def digest(self) -> str:
+        """Digest of prompt and response, equal under every principle."""
+        return sha256(f"{self.prompt}\x00{self.response}".encode()).hexdigest()[:16]
 
     @property
     def rated(self) -> float | None:
@@ -46,24 +76,28 @@ class RatedResponse(_Line):
         return self.severity
 
 
-class SeverityReading(_Line):
+class SeverityReading(_Sourced):
     """A critic's raw answer to one anchor.
 
     Attributes:
-        rated: The anchor's rating in [0, 1]; None where nobody rated it.
+        source: Of ``rated``.
+        rated: The anchor's rating in [0, 1], or another critic's severity; None where there is
+            neither.
+        critic: That other critic.
+        response_digest: ``RatedResponse.digest``; None in readings recorded without it.
         raw: Expected severity in [0, 0.9]; None where the critic could not be read.
         wording: ``schemas.calibration.wording_digest`` of the principle asked.
     """
 
     principle: str
     wording: str
-    source: Literal["example", "person"]
     rated: float | None = Field(ge=0, le=1, allow_inf_nan=False)
     raw: float | None = Field(ge=0, le=1, allow_inf_nan=False)
     outside_mass: float
     model: str
     prompt_version: str
     use_rubrics: bool
+    response_digest: str | None = None
 
 
 def anchors_of(constitution: Constitution) -> Iterator[RatedResponse]:
@@ -80,7 +114,7 @@ def anchors_of(constitution: Constitution) -> Iterator[RatedResponse]:
 
 
 def read_ratings(path: Path, constitution: Constitution) -> Iterator[RatedResponse]:
-    """People's ratings from a file of JSON lines.
+    """Ratings of people, and severities of another critic, from a file of JSON lines.
 
     Raises:
         ContractError: Names the line: it is no rating, or rates a principle that is not asked.
@@ -92,4 +126,6 @@ def read_ratings(path: Path, constitution: Constitution) -> Iterator[RatedRespon
                 f"{path}:{number}: principle: constitution '{constitution.name}' has no principle "
                 f"'{rating.principle}'; it has: {', '.join(constitution.names)}"
             )
-        yield rating.model_copy(update={"source": "person"})
+        # A file's own word that a line is an example of the constitution is not taken.
+        source = "critic" if rating.source == "critic" else "person"
+        yield rating.model_copy(update={"source": source})

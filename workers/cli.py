@@ -133,16 +133,26 @@ def judge(
 @click.option("--config", type=click.Path(path_type=Path), required=True)
 @click.option("--ratings", type=click.Path(path_type=Path), help="Rated responses, JSON lines.")
 @click.option("--out", type=click.Path(path_type=Path), required=True, help="File of readings.")
-def rate(config: Path, ratings: Path | None, out: Path) -> None:
+@click.option(
+    "--as-ratings",
+    type=click.Path(path_type=Path),
+    help="Write the calibrated severities of --ratings here, for another critic's calibration.",
+)
+def rate(config: Path, ratings: Path | None, out: Path, as_ratings: Path | None) -> None:
     """Have the configured critic read the severity of responses, without servers.
 
     Of the constitution's rated examples and of --ratings. For measuring a critic: 'preceptor
-    calibrate' calls it and fits the scale.
+    calibrate' calls it and fits the scale. With --as-ratings a calibrated critic's severities
+    become the ratings that 'preceptor calibrate' links another critic to.
     """
     from workers.rating import rate_file
 
-    count = rate_file(load_config(config), load_settings().model_cache, ratings, out)
-    click.echo(f"{count} severities written to {out}", err=True)
+    cache = load_settings().model_cache
+    written = rate_file(load_config(config), cache, ratings, out, as_ratings)
+    click.echo(f"{written.readings} severities written to {out}", err=True)
+    if as_ratings:
+        told = f"{written.ratings} of them written as this critic's ratings to {as_ratings}"
+        click.echo(f"{told}; unreadable ones and the examples are left out", err=True)
 
 
 @click.command()

@@ -1,16 +1,18 @@
 """Read the severities of rated responses with an engine and nothing else: no servers, no ledger.
 
 For calibration: what a critic's answers mean is measured before they steer a loop. The questions
-are those that a critique step asks, before any critique is written.
+are those that a critique step asks, before any critique is written. A calibrated critic's
+severities can be written as ratings, which name it, for another critic to be linked to.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 
-from schemas.calibration import wording_digest
+from schemas.calibration import CalibratedCritic, wording_digest
 from schemas.config import RunConfig
 from schemas.constitution import Constitution
 from schemas.errors import ConfigError
@@ -19,36 +21,99 @@ from schemas.ratings import RatedResponse, SeverityReading, anchors_of, read_rat
 from workers.engines import Engine
 from workers.engines.factory import build_engine
 from workers.prompts import SEVERITY_CHOICES, render_severity
-from workers.severity import expected_severity
+from workers.severity import expected_severity, refuse_foreign
 from workers.steps.asking import choose_request
 
 #: Responses asked about in one call; the engine batches within it.
 CHUNK = 64
 
 
-def rate_file(config: RunConfig, models: Path, ratings: Path | None, out: Path) -> int:
-    """Read the constitution's examples and a file of ratings; how many readings there are.
+@dataclass(frozen=True, slots=True)
+class Written:
+    """Lines written: readings, and severities as ratings (0 where none were asked for)."""
+
+    readings: int
+    ratings: int
+
+
+def rate_file(
+    config: RunConfig, models: Path, ratings: Path | None, out: Path, as_ratings: Path | None = None
+) -> Written:
+    """Read the constitution's examples and a file of ratings.
+
+    Args:
+        as_ratings: File for the critic's calibrated severities of ``ratings``, as ratings that
+            name this critic: another critic is linked to them.
 
     Raises:
         ContractError: A line is no rating.
-        ConfigError: The critic's model cannot be loaded, or severities are read after critiques.
+        ConfigError: The critic's model cannot be loaded, severities are read after critiques, or
+            it has no calibration for what ``as_ratings`` is to hold.
     """
     constitution = run_constitution(config)
     # Read whole before a model is loaded: a wrong line is refused at once.
-    rated = [*anchors_of(constitution)]
-    rated += read_ratings(ratings, constitution) if ratings else ()
+    given = [*read_ratings(ratings, constitution)] if ratings else []
+    if as_ratings:
+        refuse_uncalibrated(config, constitution, given)
+    rated = [*anchors_of(constitution), *given]
     if not rated:
         raise ConfigError(
             f"constitution '{constitution.name}' has no rated examples: add some, or give --ratings"
         )
     engine = build_engine(config.models[config.roles.critic].model_dump(), models)
     try:
+        found = []
         with out.open("w", encoding="utf-8") as file:
             for reading in read_severities(engine, config, constitution, rated):
+                if as_ratings:
+                    refuse_foreign(config.calibration, reading.model, reading.prompt_version)
                 file.write(reading.model_dump_json() + "\n")
-        return len(rated)
+                found.append(reading)
     finally:
         engine.close()
+    if not as_ratings:
+        return Written(len(found), 0)
+    links = [*as_links(config, given, found[len(rated) - len(given) :])]
+    as_ratings.write_text("".join(each.model_dump_json() + "\n" for each in links), "utf-8")
+    return Written(len(found), len(links))
+
+
+def refuse_uncalibrated(
+    config: RunConfig, constitution: Constitution, given: Sequence[RatedResponse]
+) -> None:
+    """Only severities on the shared scale can be what another critic is linked to.
+
+    Raises:
+        ConfigError: There is nothing to rate, or no calibration of a principle that is rated.
+    """
+    if not given:
+        raise ConfigError("--as-ratings writes severities of the responses in --ratings: give some")
+    if config.calibration is None:
+        raise ConfigError(
+            "--as-ratings needs this critic's calibration: run 'preceptor calibrate' for it and "
+            "name the file as calibration_file in the configuration"
+        )
+    for name in sorted({each.principle for each in given}):
+        if config.calibration.map_of(constitution.principle(name)) is None:
+            raise ConfigError(
+                f"calibration_file has no map for principle '{name}' in these words: run "
+                "'preceptor calibrate' with this constitution, or leave its lines out of --ratings"
+            )
+
+
+def as_links(
+    config: RunConfig, given: Iterable[RatedResponse], found: Iterable[SeverityReading]
+) -> Iterator[RatedResponse]:
+    """The responses with this critic's calibrated severities; unreadable ones are left out."""
+    calibration = config.calibration
+    if calibration is None:
+        raise ConfigError("a critic without a calibration rates nothing")
+    critic = CalibratedCritic(model=calibration.model, calibration=calibration.digest)
+    for each, reading in zip(given, found, strict=True):
+        if reading.raw is not None:
+            severity = calibration.principles[each.principle].severity(reading.raw)
+            changed = {"severity": severity, "source": "critic", "critic": critic}
+            yield each.model_copy(update=changed)
 
 
 def read_severities(
@@ -85,10 +150,12 @@ def _readings(
             principle=each.principle,
             wording=wording_digest(principle, use_rubrics=rubrics),
             source=each.source,
+            critic=each.critic,
             rated=each.rated,
             raw=expected_severity(answer, config.policy.max_outside_mass),
             outside_mass=answer.outside_mass,
             model=engine.model_name,
             prompt_version=prompt.prompt_version,
             use_rubrics=rubrics,
+            response_digest=each.digest,
         )

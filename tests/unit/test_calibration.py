@@ -13,7 +13,8 @@ from click.testing import CliRunner
 from hypothesis import given
 from hypothesis import strategies as st
 
-from analysis.calibrating import Anchors, fit, fit_maps, shares_above
+from analysis.anchors import Anchors
+from analysis.calibrating import fit, fit_maps, shares_above
 from analysis.calibration_commands import calibrate
 from analysis.calibration_view import UNCALIBRATED, named, told
 from schemas.calibration import CriticCalibration, SeverityMap, raw_log_odds, wording_digest
