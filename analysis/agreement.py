@@ -14,7 +14,8 @@ import numpy as np
 import polars as pl
 
 from analysis.statistics import chance
-from analysis.statistics.estimates import Estimate, Statistic, from_patterns, share
+from analysis.statistics.estimates import Estimate
+from analysis.statistics.grouped import Tally, share_of, with_groups
 
 #: An AI confidence below which a disagreement is one that the judge itself was unsure of.
 UNSURE = 0.2
@@ -47,30 +48,31 @@ def agree(labels: pl.DataFrame, *, seed: int = 0) -> Agreement:
     """Compare two columns of labels.
 
     Args:
-        labels: Columns human and ai (A, tie, B; ``-`` for an unreadable AI label), one row a pair.
+        labels: Columns human and ai (A, tie, B; ``-`` for an unreadable AI label), one row a pair;
+            intervals are by ``prompt`` where there is such a column and pairs share prompts.
         seed: Of the bootstrap intervals.
     """
-    readable = labels.filter(pl.col("ai") != "-")
-    scale = chance.SCALE
-    rows = readable.group_by("human", "ai").len().iter_rows()
-    counted = {(human, ai): n for human, ai, n in rows}
-    cells = np.array([[counted.get((h, a), 0) for a in scale] for h in scale], dtype=np.float64)
-    decided = readable.filter((pl.col("human") != "tie") & (pl.col("ai") != "tie"))
-    n = readable.height
-
-    def boot(statistic: Statistic) -> Estimate:
-        return from_patterns(cells.reshape(9), chance.of_cells(statistic), n, seed=seed)
-
+    readable = with_groups(labels.filter(pl.col("ai") != "-"), "prompt")
+    n, decided = readable.height, (pl.col("human") != "tie") & (pl.col("ai") != "tie")
+    cells = readable.select(3 * _place("human") + _place("ai")).to_series().to_numpy()
+    group = readable["group"].to_numpy() if "group" in readable.columns else None
+    tally = Tally(cells, 9, group, seed)
+    same = pl.col("human") == pl.col("ai")
     return Agreement(
         n=n,
         unreadable=labels.height - n,
-        table=tuple(tuple(int(value) for value in row) for row in cells),  # type: ignore[misc]
-        with_ties=share(int(np.trace(cells)), n),
-        decided=share(decided.filter(pl.col("human") == pl.col("ai")).height, decided.height),
-        kappa=boot(chance.cohen_kappa),
-        kappa_weighted=boot(chance.weighted_kappa),
-        ac1=boot(chance.gwet_ac1),
+        table=tuple(tuple(int(v) for v in row) for row in tally.counts.reshape(3, 3)),  # type: ignore[misc]
+        with_ties=share_of(readable, same),
+        decided=share_of(readable.filter(decided), same),
+        kappa=tally.value(chance.of_cells(chance.cohen_kappa), n),
+        kappa_weighted=tally.value(chance.of_cells(chance.weighted_kappa), n),
+        ac1=tally.value(chance.of_cells(chance.gwet_ac1), n),
     )
+
+
+def _place(column: str) -> pl.Expr:
+    places = {label: place for place, label in enumerate(chance.SCALE)}
+    return pl.col(column).replace_strict(places, return_dtype=pl.Int64)
 
 
 def alpha(votes: pl.Series) -> Estimate:

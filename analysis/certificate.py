@@ -16,7 +16,8 @@ import polars as pl
 from analysis.judged import verdict_of, verdict_table
 from analysis.statistics import chance
 from analysis.statistics.calibration import Calibration, calibration
-from analysis.statistics.estimates import Counts, Estimate, Statistic, from_patterns, ratio, share
+from analysis.statistics.estimates import Counts, Estimate, Statistic, share
+from analysis.statistics.grouped import Tally, share_of, shares_by, with_groups
 
 Mode = Literal["mean", "conservative", "drop"]
 #: Verdicts as the patterns count them; ``-`` is invalid or not asked.
@@ -98,15 +99,12 @@ def certify(
         seed: Of the bootstrap intervals.
     """
     table = paired(pairs, verdicts)
-    both = table.filter(pl.col("orders") == 2)
+    both = with_groups(table.filter(pl.col("orders") == 2), "prompt")
     # What was said without an order was said once.
     once = pl.when("no_order").then(pl.lit("-")).otherwise("v_ba").alias("v_ba")
-    counts, patterns = _patterns(both.with_columns(once))
+    tally, patterns = _patterns(both.with_columns(once), seed)
     single = _Single(patterns)
-
-    def boot(statistic: Statistic, n: int) -> Estimate:
-        return from_patterns(counts, statistic, n, seed=seed)
-
+    n_rated = int(tally.counts @ single.rated)
     labels = both.with_columns(label=label_of(mode, tie_margin))
     decided = both.filter(pl.col("human") != "tie")
     alone = both.filter("no_order")
@@ -119,23 +117,21 @@ def certify(
         verdicts=2 * both.height - alone.height,
         invalid=both["p_ab"].null_count() + both["p_ba"].null_count() - alone["p_ab"].null_count(),
         one_order_only=table.height - both.height,
-        accuracy_single_order=boot(ratio(single.right, single.asked), int(counts @ single.asked)),
+        accuracy_single_order=tally.share(single.right, single.asked),
         accuracy_with_ties=_with_ties(labels),
         accuracy_decided=_decided(labels),
         same_verdict_both_orders=same,
         accuracy_where_agreed=right_where_agreed,
         coverage_where_agreed=coverage,
         first_position_share=(
-            Estimate(None)
-            if alone.height
-            else boot(ratio(single.first, single.placed), int(counts @ single.placed))
+            Estimate(None) if alone.height else tally.share(single.first, single.placed)
         ),
-        kappa=boot(single.of_tables(chance.cohen_kappa), int(counts @ single.rated)),
-        kappa_weighted=boot(single.of_tables(chance.weighted_kappa), int(counts @ single.rated)),
-        ac1=boot(single.of_tables(chance.gwet_ac1), int(counts @ single.rated)),
+        kappa=tally.value(single.of_tables(chance.cohen_kappa), n_rated),
+        kappa_weighted=tally.value(single.of_tables(chance.weighted_kappa), n_rated),
+        ac1=tally.value(single.of_tables(chance.gwet_ac1), n_rated),
         calibration=_calibration(decided),
         always_longer=_always_longer(decided),
-        always_first=share(decided.filter(pl.col("human") == "A").height, decided.height),
+        always_first=share_of(decided, pl.col("human") == "A"),
         majority=_majority(decided),
         human_ceiling=human_ceiling(pairs),
         retest=_retest(verdicts, again),
@@ -146,12 +142,12 @@ def certify(
 def _of_both_orders(both: pl.DataFrame) -> tuple[Estimate, Estimate, Estimate]:
     """The same verdict in both, right where both name one response, and how often they do."""
     decided = both.filter(pl.col("human") != "tie")
-    agreed = decided.filter(_agree() & (pl.col("v_ab") != "tie"))
+    agreed = _agree() & (pl.col("v_ab") != "tie")
     readable = both.filter(pl.col("p_ab").is_not_null() & pl.col("p_ba").is_not_null())
     return (
-        share(readable.filter(_agree()).height, readable.height),
-        share(agreed.filter(pl.col("v_ab") == pl.col("human")).height, agreed.height),
-        share(agreed.height, decided.height),
+        share_of(readable, _agree()),
+        share_of(decided.filter(agreed), pl.col("v_ab") == pl.col("human")),
+        share_of(decided, agreed),
     )
 
 
@@ -180,16 +176,20 @@ def human_ceiling(pairs: pl.DataFrame) -> Estimate:
 
     Votes whose others have no single mode are left out: nobody can agree with a split.
     """
-    counted = pairs.group_by(votes=pl.col("annotators").list.join(" ")).len()
-    right = asked = 0
-    for pattern, count in counted.iter_rows():
-        votes = pattern.split()
-        for at, vote in enumerate(votes):
-            mode = _mode(votes[:at] + votes[at + 1 :])
-            if mode is not None:
-                asked += count
-                right += count * (vote == mode)
-    return share(right, asked)
+    voted = with_groups(pairs, "prompt").with_columns(votes=pl.col("annotators").list.join(" "))
+    patterns = voted["votes"].unique().sort()
+    counted = np.array([_among_themselves(each.split()) for each in patterns]).reshape(-1, 2)
+    at = voted["votes"].replace_strict(patterns, range(len(patterns)), return_dtype=pl.Int64)
+    # Votes on one pair are no independent observations either.
+    group = voted["group"].to_numpy() if "group" in voted.columns else np.arange(voted.height)
+    return shares_by(group, *counted[at.to_numpy().astype(np.int64)].T)
+
+
+def _among_themselves(votes: list[str]) -> tuple[float, float]:
+    """Votes that are the mode of the others, and those that such a mode stands against."""
+    modes = [_mode(votes[:at] + votes[at + 1 :]) for at in range(len(votes))]
+    asked = [(vote, mode) for vote, mode in zip(votes, modes, strict=True) if mode is not None]
+    return float(sum(vote == mode for vote, mode in asked)), float(len(asked))
 
 
 def _mode(votes: list[str]) -> str | None:
@@ -231,10 +231,13 @@ class _Single:
         return lambda counts: of_cells(counts @ cells)
 
 
-def _patterns(both: pl.DataFrame) -> tuple[Counts, list[tuple[str, str, str]]]:
-    counted = both.group_by("human", "v_ab", "v_ba").len().sort("human", "v_ab", "v_ba")
-    patterns = list(counted.select("human", "v_ab", "v_ba").iter_rows())
-    return counted["len"].to_numpy().astype(np.float64), patterns
+def _patterns(both: pl.DataFrame, seed: int) -> tuple[Tally, list[tuple[str, str, str]]]:
+    names = ("human", "v_ab", "v_ba")
+    known = both.select(names).unique().sort(names)
+    found = both.join(known.with_row_index("pattern"), on=names, how="left", maintain_order="left")
+    places = found["pattern"].cast(pl.Int64).to_numpy()
+    group = found["group"].to_numpy() if "group" in found.columns else None
+    return Tally(places, known.height, group, seed), list(known.iter_rows())
 
 
 def _agree() -> pl.Expr:
@@ -243,12 +246,12 @@ def _agree() -> pl.Expr:
 
 def _with_ties(labels: pl.DataFrame) -> Estimate:
     readable = labels.filter(pl.col("label") != "-")
-    return share(readable.filter(pl.col("label") == pl.col("human")).height, readable.height)
+    return share_of(readable, pl.col("label") == pl.col("human"))
 
 
 def _decided(labels: pl.DataFrame) -> Estimate:
     decided = labels.filter(pl.col("label").is_in(["A", "B"]) & pl.col("human").is_in(["A", "B"]))
-    return share(decided.filter(pl.col("label") == pl.col("human")).height, decided.height)
+    return share_of(decided, pl.col("label") == pl.col("human"))
 
 
 def _calibration(decided: pl.DataFrame) -> Calibration | None:
@@ -262,12 +265,12 @@ def _calibration(decided: pl.DataFrame) -> Calibration | None:
 def _always_longer(decided: pl.DataFrame) -> Estimate:
     unequal = decided.filter(pl.col("chars_a") != pl.col("chars_b"))
     longer = pl.when(pl.col("chars_a") > pl.col("chars_b")).then(pl.lit("A")).otherwise(pl.lit("B"))
-    return share(unequal.filter(longer == pl.col("human")).height, unequal.height)
+    return share_of(unequal, longer == pl.col("human"))
 
 
 def _majority(decided: pl.DataFrame) -> Estimate:
     a = decided.filter(pl.col("human") == "A").height
-    return share(max(a, decided.height - a), decided.height)
+    return share_of(decided, pl.col("human") == ("A" if 2 * a >= decided.height else "B"))
 
 
 def _retest(verdicts: pl.DataFrame, again: pl.DataFrame | None) -> Estimate:

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from scipy.optimize import brentq
 from scipy.stats import t
 
-from analysis.statistics.estimates import LEVEL, Estimate
+from analysis.statistics.estimates import LEVEL, Estimate, wilson_interval
 
 Values = NDArray[np.float64]
 Flags = NDArray[np.bool_]
@@ -123,7 +123,7 @@ def _plain(values: Values, probabilities: Values) -> WeightedEstimate:
 
 
 def _score_interval(found: WeightedEstimate, probabilities: Values) -> Estimate:
-    """Source: Wilson 1927, JASA 22, with the effective size of Korn and Graubard 1998."""
+    """Source of the effective size: Korn and Graubard 1998, Survey Methodology 24."""
     mean, n = found.estimate.value, found.estimate.n
     half = _half_width(found.estimate)
     if mean is None or np.all(probabilities >= 1):
@@ -136,10 +136,7 @@ def _score_interval(found: WeightedEstimate, probabilities: Values) -> Estimate:
         size = found.effective_n / unseen
     else:
         size = mean * (1 - mean) * (z / half) ** 2
-    middle = (mean + z**2 / (2 * size)) / (1 + z**2 / size)
-    reach = z / (1 + z**2 / size) * math.sqrt(mean * (1 - mean) / size + (z / (2 * size)) ** 2)
-    # Rounding may leave an end a hair's breadth outside.
-    return Estimate(mean, max(0.0, middle - reach), min(1.0, middle + reach), n)
+    return Estimate(mean, *wilson_interval(mean, size, z), n)
 
 
 def with_ai_labels(

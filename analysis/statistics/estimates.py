@@ -49,6 +49,23 @@ def exact_share(successes: int, n: int) -> Estimate:
     return _proportion(successes, n, "beta")
 
 
+def wilson_interval(mean: float, size: float, reach: float) -> tuple[float, float]:
+    """Both ends for a share that tells as much as one of ``size`` independent observations.
+
+    Source: Wilson 1927, JASA 22.
+
+    Args:
+        mean: The share, in [0, 1].
+        size: Effective number of observations, above 0; need not be whole.
+        reach: Standard errors to either side, 1.96 where the error is known.
+    """
+    middle = (mean + reach**2 / (2 * size)) / (1 + reach**2 / size)
+    spread = math.sqrt(mean * (1 - mean) / size + (reach / (2 * size)) ** 2)
+    half = reach / (1 + reach**2 / size) * spread
+    # Rounding may leave an end a hair's breadth outside.
+    return max(0.0, middle - half), min(1.0, middle + half)
+
+
 def _proportion(successes: float, n: int, method: str) -> Estimate:
     if n == 0:
         return Estimate(None)

@@ -30,7 +30,8 @@ def write(folder: Path, cases: dict[str, tuple[str, str, str]] = FIVE) -> tuple[
     pairs, verdicts = folder / "pairs.jsonl", folder / "verdicts.jsonl"
     with pairs.open("w") as file:
         for name, (human, _, _) in cases.items():
-            row = {"id": name, "prompt": name, "response_a": "long text", "response_b": "text"}
+            prompt = name.partition("/")[0]
+            row = {"id": name, "prompt": prompt, "response_a": "long text", "response_b": "text"}
             file.write(json.dumps({**row, "human_preference": human, "source": "s"}) + "\n")
     with verdicts.open("w") as file:
         for name, (_, *raws) in cases.items():
@@ -40,8 +41,8 @@ def write(folder: Path, cases: dict[str, tuple[str, str, str]] = FIVE) -> tuple[
     return pairs, verdicts
 
 
-def made(folder: Path, **settings: Any) -> Any:
-    pairs, verdicts = write(folder)
+def made(folder: Path, cases: dict[str, tuple[str, str, str]] = FIVE, **settings: Any) -> Any:
+    pairs, verdicts = write(folder, cases)
     joined = join(read_pairs(pairs), read_verdicts([verdicts]))
     return certify(joined.pairs, joined.verdicts, **settings)
 
@@ -61,6 +62,26 @@ def test_five_pairs_by_hand(tmp_path: Path) -> None:
     assert found.always_longer.value == pytest.approx(2 / 4)
     assert found.calibration is None
     assert found.human_ceiling.value is None
+
+
+def test_the_same_pair_again_under_its_prompt_makes_nothing_surer(tmp_path: Path) -> None:
+    once = {f"{name}-{at}": case for name, case in FIVE.items() for at in range(8)}
+    thrice = {f"{name}/{copy}": case for name, case in once.items() for copy in range(3)}
+    single, copied = made(tmp_path, once), made(tmp_path, thrice)
+    for name in (
+        "accuracy_single_order",
+        "accuracy_with_ties",
+        "same_verdict_both_orders",
+        "coverage_where_agreed",
+        "first_position_share",
+        "kappa",
+        "ac1",
+        "always_longer",
+    ):
+        one, other = getattr(single, name), getattr(copied, name)
+        assert other.value == pytest.approx(one.value)
+        assert other.n == 3 * one.n
+        assert other.high - other.low == pytest.approx(one.high - one.low, rel=0.12), name
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,92 @@
+"""Agreement and shares of pairs that share prompts: by hand, by brute force, and as they cover."""
+
+from __future__ import annotations
+
+import numpy as np
+import polars as pl
+import pytest
+from scipy.stats import t as student
+
+from analysis.agreement import agree
+from analysis.statistics import chance
+from analysis.statistics.estimates import share
+from analysis.statistics.grouped import Tally, grouped_share, with_groups
+
+PROMPTS = 30
+
+
+def labels(seed: int, pairs: int, spread: float) -> pl.DataFrame:
+    """Pairs of ``PROMPTS`` prompts; how likely the judge is right depends on the prompt."""
+    random = np.random.default_rng(seed)
+    right = np.clip(0.7 + spread * random.choice([-1, 1], PROMPTS), 0, 1)
+    prompt = np.repeat(np.arange(PROMPTS), pairs)
+    human = random.choice(["A", "B"], len(prompt))
+    other = np.where(human == "A", "B", "A")
+    ai = np.where(random.uniform(size=len(prompt)) < right[prompt], human, other)
+    return pl.DataFrame({"prompt": [f"p{at}" for at in prompt], "human": human, "ai": ai})
+
+
+def test_a_share_of_groups_by_hand() -> None:
+    over, under = np.array([2.0, 0.0, 2.0, 1.0]), np.array([2.0, 2.0, 2.0, 2.0])
+    found = grouped_share(over, under)
+    # Mean 5/8; residuals 0.75, -1.25, 0.75, -0.25; variance 4/3 * 2.75 / 64 = 0.0573, of as many
+    # independent rows 0.0293: a design effect of 1.956, an effective size of 4.09.
+    size = (5 / 8 * 3 / 8) / (4 / 3 * 2.75 / 64)
+    reach = student.ppf(0.975, 3)
+    middle = (5 / 8 + reach**2 / (2 * size)) / (1 + reach**2 / size)
+    assert size == pytest.approx(4.09, abs=0.01)
+    assert (found.value, found.n) == (5 / 8, 8)
+    assert (found.low + found.high) / 2 == pytest.approx(middle)  # type: ignore[operator]
+
+
+def test_groups_of_one_and_of_one_opinion() -> None:
+    ones = np.ones(50)
+    assert grouped_share(np.arange(50) % 2 * 1.0, ones) == share(25, 50)
+    found = grouped_share(4 * ones, 4 * ones)
+    # All agree: 50 groups say it, not 200 rows.
+    assert (found.value, found.n) == (1.0, 200)
+    assert found.low == pytest.approx(share(50, 50).low, abs=0.005)
+    assert grouped_share(np.zeros(3), np.zeros(3)).value is None
+
+
+def test_kappa_by_group_leaves_out_one_group_at_a_time() -> None:
+    rows = labels(1, 4, 0.3)
+    places = rows.select(
+        2 * (pl.col("human") == "B").cast(pl.Int64) + (pl.col("ai") == "B").cast(pl.Int64)
+    ).to_series()
+    # Cells of the two by two table within the three by three one.
+    cells = np.array([0, 2, 6, 8])[places.to_numpy()]
+    group = with_groups(rows, "prompt")["group"].to_numpy()
+    kappa = chance.of_cells(chance.cohen_kappa)
+    found = Tally(cells, 9, group, 0).value(kappa, rows.height)
+
+    def of(kept: np.ndarray) -> float:
+        return float(kappa(np.bincount(cells[kept], minlength=9)[None].astype(float))[0])
+
+    left = np.array([of(group != each) for each in range(PROMPTS)])
+    error = np.sqrt((PROMPTS - 1) / PROMPTS * ((left - left.mean()) ** 2).sum())
+    assert found.value == pytest.approx(of(group >= 0))
+    assert found.low == pytest.approx(found.value - student.ppf(0.975, PROMPTS - 1) * error)
+
+
+def test_pairs_of_prompts_of_their_own_are_compared_as_ever() -> None:
+    rows = labels(2, 4, 0.0)
+    own = rows.with_columns(prompt=pl.int_range(pl.len()).cast(pl.String))
+    assert agree(own) == agree(rows.drop("prompt"))
+    few = rows.with_columns(prompt=pl.lit("one"))
+    assert agree(few) == agree(rows.drop("prompt"))
+    assert agree(rows) != agree(own)
+    assert agree(rows) == agree(rows.sample(fraction=1.0, shuffle=True, seed=3))
+
+
+def test_intervals_by_prompt_hold_the_truth_where_those_by_pair_do_not() -> None:
+    held = {"pair": 0, "prompt": 0}
+    for seed in range(200):
+        rows = labels(seed, 10, 0.25)
+        plain, grouped = rows.drop("prompt"), rows
+        for name, table in (("pair", plain), ("prompt", grouped)):
+            ends = agree(table, seed=seed).decided.interval
+            assert ends is not None
+            held[name] += ends[0] <= 0.7 <= ends[1]
+    assert held["prompt"] >= 184
+    assert held["pair"] < 170
