@@ -73,6 +73,8 @@ PREFERENCES: Schema = {
     "self_judged": pl.Boolean,
     "identical": pl.Boolean,
     "empty": pl.Boolean,
+    "words_a": pl.Int64,
+    "words_b": pl.Int64,
 }
 STEPS: Schema = {
     "job_id": pl.String,
@@ -93,7 +95,9 @@ STEPS: Schema = {
     "error_code": pl.String,
 }
 #: Columns measured on responses: of all that a frame holds, they take a ledger the longest.
-OF_TEXTS = frozenset({"first_digest", "words_first", "words_final", "text_digest", "words"})
+OF_TEXTS = frozenset(
+    {"first_digest", "words_first", "words_final", "text_digest", "words", "words_a", "words_b"}
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,6 +156,8 @@ def frames_of(results: Iterable[JobResult]) -> Frames:
             known = {
                 "identical": is_identical(label.response_a, label.response_b),
                 "empty": not (label.response_a.strip() and label.response_b.strip()),
+                "words_a": count_words(label.response_a),
+                "words_b": count_words(label.response_b),
             }
             preferences.add(_row(label, PREFERENCES, job_id, **known))
         for step in result.steps:

@@ -203,6 +203,8 @@ def _ledger_frames(
         "text_digest": text_digest_sql(Revision.text.expression),
         "words": count_words_sql(Revision.text.expression),
         "empty": or_(*map(is_blank_sql, both)),
+        "words_a": count_words_sql(both[0]),
+        "words_b": count_words_sql(both[1]),
     }
 
     def fetched(table: Any, schema: Schema) -> pl.DataFrame:

@@ -3,8 +3,13 @@
 from analysis.frames import frames_of
 from analysis.length_preference import length_preference
 from analysis.statistics.estimates import share
-from schemas.results import JobResult
+from schemas.results import JobResult, PreferenceResult
 from tests.unit.results_sample import label, result, revision
+
+
+def compared(p_a: float | None, a: int, b: int, **changes: object) -> PreferenceResult:
+    """A label of responses of so many words."""
+    return label(p_a, response_a="first " * a, response_b="word " * b, **changes)
 
 
 def job(name: str, p_a: float | None, words: int, **changes: object) -> JobResult:
@@ -12,7 +17,7 @@ def job(name: str, p_a: float | None, words: int, **changes: object) -> JobResul
     content = {
         "response": "one two three",
         "revisions": [revision(text="word " * words)],
-        "preferences": [label(p_a)],
+        "preferences": [compared(p_a, 3, words)],
     }
     return result(name, prompt=name, **content | changes)
 
@@ -39,13 +44,23 @@ def test_a_revision_is_measured_against_what_stood_before_it() -> None:
         revision(round=2, revision_try=2, text="word " * 6),
     ]
     # The last has more words than the first response and fewer than the revision it revised.
-    asked = [label(0.2, round=2, revision_try=2)]
+    asked = [compared(0.2, 9, 6, round=2, revision_try=2)]
     known = job("a", 0.2, 1, revisions=tries, preferences=asked)
     found = length_preference(frames_of([known]))
     assert (found.if_longer.value, found.if_shorter) == (None, share(1, 1))
 
 
-def test_label_jobs_and_closing_labels_tell_nothing() -> None:
-    pair = job("pair", 0.2, 5, kind="label")
-    closing = job("closing", 0.2, 5, preferences=[label(0.2, revision_try=0)])
-    assert length_preference(frames_of([pair, closing])).longer.value is None
+def test_label_jobs_and_closing_labels_are_told_apart_from_revisions() -> None:
+    closing = [compared(0.2, 3, 5, revision_try=0)]
+    jobs = [
+        job("pair", 0.8, 5, kind="label"),
+        job("pair of equal length", 0.8, 3, kind="label"),
+        job("scored pair", 0.2, 5, kind="label", preferences=[
+            compared(0.2, 3, 5, p_a_shown_first=None, p_a_shown_second=None, consistent=None)
+        ]),
+        job("closing", 0.2, 5, preferences=closing),
+    ]  # fmt: skip
+    found = length_preference(frames_of(jobs))
+    assert found.longer.value is None
+    assert found.closing == share(1, 1)
+    assert found.label_jobs == share(1, 2)
