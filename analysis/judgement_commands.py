@@ -39,8 +39,8 @@ PAIRS = click.option(
 @click.option("--replay", multiple=True, type=_FILE, help="Recorded verdicts; may be repeated.")
 @click.option("--config", type=_FILE, help="Run configuration whose judge is to be asked.")
 @click.option("--limit", type=click.IntRange(1), help="Ask about the first so many pairs.")
-@click.option("--method", type=click.Choice(["pairwise", "score"]), default="pairwise",
-              show_default=True, help="Both orders, or each response alone.")  # fmt: skip
+@click.option("--method", type=click.Choice(["pairwise", "score"]),
+              help="Both orders, or each response alone; else as configured.")  # fmt: skip
 @click.option("--principle", help="Ask by this principle of the configured constitution.")
 @click.option("--keep", type=_FILE, help="Keep the judge's verdicts here, for --replay.")
 @click.option("--again", type=_FILE, help="Verdicts of a second time, for test and retest.")
@@ -60,7 +60,7 @@ def certify(
     replay: tuple[Path, ...],
     config: Path | None,
     limit: int | None,
-    method: str,
+    method: str | None,
     principle: str | None,
     keep: Path | None,
     again: Path | None,
@@ -80,7 +80,8 @@ def certify(
 
     if bool(replay) == (config is not None):
         raise ConfigError("name either recorded verdicts (--replay) or a judge to ask (--config)")
-    asking = ["--pairs", str(pairs), "--method", method]
+    asking = ["--pairs", str(pairs)]
+    asking += ["--method", method] if method else []
     asking += ["--limit", str(limit)] if limit else []
     asking += ["--principle", principle] if principle else []
     with tempfile.TemporaryDirectory() as folder:

@@ -102,9 +102,8 @@ def choose_model(config: Path | None, model: str | None) -> tuple[str, ModelConf
 @click.option(
     "--method",
     type=click.Choice(["pairwise", "score"]),
-    default="pairwise",
-    show_default=True,
-    help="Which is better, in both orders; or a score for each response alone.",
+    help="Which is better, in both orders; or a score for each response alone. Left out: "
+    "labeler.method of the configuration.",
 )
 @click.option("--principle", help="Judge by this principle of the configured constitution.")
 def judge(
@@ -113,7 +112,7 @@ def judge(
     out: Path,
     limit: int | None,
     seed: int,
-    method: LabelMethod,
+    method: LabelMethod | None,
     principle: str | None,
 ) -> None:
     """Have the configured judge label pairs, without servers.
@@ -123,9 +122,9 @@ def judge(
     """
     from workers.judging import Way, judge_file
 
-    settings = load_settings()
-    way = Way(method, principle, seed)
-    count = judge_file(load_config(config), settings.model_cache, pairs, out, limit, way)
+    settings, configured = load_settings(), load_config(config)
+    way = Way(method or configured.labeler.method, principle, seed)
+    count = judge_file(configured, settings.model_cache, pairs, out, limit, way)
     click.echo(f"{count} verdicts written to {out}", err=True)
 
 

@@ -95,6 +95,13 @@ def test_scoring_judges_each_response_alone_in_one_line_a_pair(tmp_path: Path) -
     assert said["good"].name == "rules score"
 
 
+def test_a_judge_is_asked_as_configured_where_the_command_says_nothing(tmp_path: Path) -> None:
+    scoring = {"method": "score"}
+    assert {each.name for each in judged(tmp_path, labeler=scoring)} == {"rules score"}
+    asked = judged(tmp_path, "--method", "pairwise", labeler=scoring)
+    assert {each.name for each in asked} == {"rules"}
+
+
 def test_a_judge_without_orders_has_no_measure_of_them(tmp_path: Path) -> None:
     judged(tmp_path, "--method", "score")
     pairs, verdicts = tmp_path / "pairs.jsonl", tmp_path / "verdicts.jsonl"
