@@ -11,6 +11,8 @@ import pytest
 from click.testing import CliRunner
 from sqlalchemy import Engine
 
+from analysis.quality_gathering import run_bias
+from analysis.records import load_run
 from schemas.cli import main
 from schemas.database import open_database, transaction
 from schemas.histories import iter_results
@@ -86,6 +88,15 @@ def test_tools_for_people_take_scored_labels(database: Engine, tmp_path: Path) -
     quality = told(tmp_path, "quality", "run", "--pairs", str(pairs))
     sections = {each["name"]: each for each in quality["sections"]}
     assert "score" in " ".join(sections["judge"]["found"])
+    with transaction(database) as connection:
+        bias = run_bias(load_run(connection, "run").frames, pairs)
+    assert bias is not None
+    assert (bias.position.first_share.value, bias.position_term) == (None, None)
+    out = tmp_path / "pairs.jsonl"
+    asked = ["export", "run", "--format", "trl-preference", "--out", str(out)]
+    assert CliRunner().invoke(main, asked).exit_code == 0
+    exported = [json.loads(line) for line in out.read_text().splitlines()]
+    assert {(each["id"], each["p"]) for each in exported} >= {("p0", 1.0), ("p1", 1.0)}
     page = tmp_path / "run.html"
     assert CliRunner().invoke(main, ["report", "run", "--out", str(page)]).exit_code == 0
     assert "from a score of each alone" in page.read_text()
