@@ -15,7 +15,7 @@ import polars as pl
 
 from analysis.statistics import chance
 from analysis.statistics.estimates import Estimate
-from analysis.statistics.grouped import Tally, share_of, with_groups
+from analysis.statistics.grouped import Tally, groups_in, share_of, with_groups
 
 #: An AI confidence below which a disagreement is one that the judge itself was unsure of.
 UNSURE = 0.2
@@ -32,6 +32,7 @@ class Agreement:
         with_ties: Share of equal labels.
         decided: The same where neither is a tie.
         kappa: Cohen's; undefined where chance agreement is 1.
+        prompts: How many the pairs share, where intervals are by prompt; None where by pair.
     """
 
     n: int
@@ -42,6 +43,7 @@ class Agreement:
     kappa: Estimate
     kappa_weighted: Estimate
     ac1: Estimate
+    prompts: int | None
 
 
 def agree(labels: pl.DataFrame, *, seed: int = 0) -> Agreement:
@@ -67,6 +69,7 @@ def agree(labels: pl.DataFrame, *, seed: int = 0) -> Agreement:
         kappa=tally.value(chance.of_cells(chance.cohen_kappa), n),
         kappa_weighted=tally.value(chance.of_cells(chance.weighted_kappa), n),
         ac1=tally.value(chance.of_cells(chance.gwet_ac1), n),
+        prompts=groups_in(readable),
     )
 
 

@@ -114,6 +114,9 @@ def print_comparison(found: Comparison, listed: int) -> None:
     for name, key, estimate in rows:
         table.add_row(name, shown_as(key, estimate), str(estimate.n) if estimate.n else "")
     console.print(table)
+    if agreement.prompts is not None:
+        shared = f"{agreement.n} pairs share {agreement.prompts} prompts; intervals are by prompt"
+        console.print(shared, highlight=False)
     console.print(_counts(agreement))
     for category, count in found.categories.items():
         console.print(f"  {count:5} {category}", highlight=False)

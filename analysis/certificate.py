@@ -17,7 +17,7 @@ from analysis.judged import verdict_of, verdict_table
 from analysis.statistics import chance
 from analysis.statistics.calibration import Calibration, calibration
 from analysis.statistics.estimates import Counts, Estimate, Statistic, share
-from analysis.statistics.grouped import Tally, share_of, shares_by, with_groups
+from analysis.statistics.grouped import Tally, groups_in, share_of, shares_by, with_groups
 
 Mode = Literal["mean", "conservative", "drop"]
 #: Verdicts as the patterns count them; ``-`` is invalid or not asked.
@@ -48,6 +48,7 @@ class Certificate:
         retest: Same verdict when asked again.
         always_longer, always_first, majority: Accuracy of labellers that do not read.
         human_ceiling: Each annotator against the mode of the others.
+        prompts: How many the pairs share, where intervals are by prompt; None where by pair.
         seconds_per_1k, usd_per_1k: Per 1,000 labels, both orders.
     """
 
@@ -73,6 +74,7 @@ class Certificate:
     always_first: Estimate
     majority: Estimate
     human_ceiling: Estimate
+    prompts: int | None
     retest: Estimate = field(default_factory=lambda: Estimate(None))
     seconds_per_1k: float | None = None
     usd_per_1k: float | None = None
@@ -134,6 +136,7 @@ def certify(
         always_first=share_of(decided, pl.col("human") == "A"),
         majority=_majority(decided),
         human_ceiling=human_ceiling(pairs),
+        prompts=groups_in(both),
         retest=_retest(verdicts, again),
         **_costs(verdicts, both.height),
     )

@@ -127,6 +127,11 @@ def notes(joined: Joined, certificates: Sequence[Certificate]) -> list[str]:
         for c in certificates
         if c.one_order_only
     ]
+    said += [
+        f"{c.judge}: {c.n} pairs share {c.prompts} prompts; intervals are by prompt"
+        for c in certificates
+        if c.prompts is not None
+    ]
     unlabelled = joined.pairs["human"].null_count()
     if unlabelled:
         said.append(f"{unlabelled} pairs without a human label, left out")

@@ -105,8 +105,7 @@ def coverage(
 
     Args:
         constitution: The run's; None where it is not known.
-        people: Columns pair_id, principle, ai and human, null where a side is missing; from
-            ``label_sources.with_people``.
+        people: As ``label_sources.with_people`` makes them.
         duplicate_above: Correlation from which two principles are near-duplicates.
         least_common: Common critiques below which a correlation is not believed.
     """

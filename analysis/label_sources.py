@@ -103,7 +103,8 @@ def _finished(labels: pl.DataFrame) -> pl.DataFrame:
 def with_people(frames: Frames, pairs: pl.DataFrame) -> pl.DataFrame:
     """Labels that were asked by a principle beside people's labels of the same pairs.
 
-    Columns: pair_id, principle, ai and human; null where one side has none of that pair.
+    Columns: pair_id, principle, ai, human and, where it is known, prompt; null where one side has
+    none of that pair.
 
     Raises:
         ContractError: Two label jobs have the same id and the same principle.
@@ -117,7 +118,7 @@ def with_people(frames: Frames, pairs: pl.DataFrame) -> pl.DataFrame:
             f"{twice['principle'][0]!r}: nothing says which one people's label is of"
         )
     said = labels.select("pair_id", "principle", ai=_readable_or_dash())
-    human = pairs.drop_nulls("human").select("pair_id", "human")
+    human = pairs.drop_nulls("human").select("pair_id", "human", pl.col("^prompt$"))
     return human.join(said, on="pair_id", how="full", coalesce=True).sort("pair_id", "principle")
 
 

@@ -43,6 +43,11 @@ def with_groups(rows: pl.DataFrame, by: str) -> pl.DataFrame:
     return rows.with_columns(group=pl.col(by).rank("dense").cast(pl.Int64) - 1)
 
 
+def groups_in(rows: pl.DataFrame) -> int | None:
+    """How many groups the rows come in; None where they are not grouped."""
+    return rows["group"].n_unique() if "group" in rows.columns else None
+
+
 def share_of(rows: pl.DataFrame, hit: pl.Expr) -> Estimate:
     """The share of rows on which ``hit`` holds, by the column ``group`` where there is one."""
     hits = rows.select(hit=hit.fill_null(value=False)).to_series()

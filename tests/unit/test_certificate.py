@@ -68,6 +68,7 @@ def test_the_same_pair_again_under_its_prompt_makes_nothing_surer(tmp_path: Path
     once = {f"{name}-{at}": case for name, case in FIVE.items() for at in range(8)}
     thrice = {f"{name}/{copy}": case for name, case in once.items() for copy in range(3)}
     single, copied = made(tmp_path, once), made(tmp_path, thrice)
+    assert (single.prompts, copied.prompts) == (None, 40)
     for name in (
         "accuracy_single_order",
         "accuracy_with_ties",

@@ -75,6 +75,7 @@ def test_pairs_of_prompts_of_their_own_are_compared_as_ever() -> None:
     assert agree(own) == agree(rows.drop("prompt"))
     few = rows.with_columns(prompt=pl.lit("one"))
     assert agree(few) == agree(rows.drop("prompt"))
+    assert (agree(own).prompts, agree(rows).prompts) == (None, PROMPTS)
     assert agree(rows) != agree(own)
     assert agree(rows) == agree(rows.sample(fraction=1.0, shuffle=True, seed=3))
 
