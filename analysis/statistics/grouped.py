@@ -25,8 +25,9 @@ from analysis.statistics.estimates import (
     wilson_interval,
 )
 
-#: Groups from which their spread says how sure an estimate is.
-FEWEST_GROUPS = 20
+#: Groups from which their spread says how sure an estimate is: with 10 of uneven size and a strong
+#: effect, 600 made sets held the true kappa in 94 % (by row 79 %), without an effect in 94 (95).
+FEWEST_GROUPS = 10
 
 
 def with_groups(rows: pl.DataFrame, by: str) -> pl.DataFrame:
