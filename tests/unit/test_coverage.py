@@ -125,6 +125,16 @@ def test_people_are_joined_by_id_and_principle() -> None:
     assert (alone.people, alone.labels, alone.draws, alone.decides) == (None, 4, 0, None)
 
 
+def test_agreement_by_principle_knows_which_pairs_share_a_prompt() -> None:
+    frames = frames_of([pair_job(f"p{at}", 0.9) for at in range(24)])
+    human = pl.DataFrame({"pair_id": [f"p{at}" for at in range(24)], "human": "A"})
+    shared = human.with_columns(prompt=pl.col("pair_id").str.slice(1).cast(pl.Int64) // 2)
+    for pairs, prompts in ((human, None), (shared, 12)):
+        people = coverage(frames, people=with_people(frames, pairs)).principles[0].people
+        assert people is not None
+        assert people.prompts == prompts
+
+
 def test_one_pair_may_be_asked_by_two_principles_but_not_twice_by_one() -> None:
     twice = [pair_job("p1", 0.9), pair_job("p1", 0.1, "privacy")]
     twice[1] = twice[1].model_copy(update={"job_id": result("other").job_id})

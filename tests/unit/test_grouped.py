@@ -49,6 +49,13 @@ def test_groups_of_one_and_of_one_opinion() -> None:
     assert grouped_share(np.zeros(3), np.zeros(3)).value is None
 
 
+def test_groups_that_spread_evenly_are_no_more_than_their_rows() -> None:
+    # One of two in every group: no spread between groups at all, and no surer than 40 rows.
+    found = grouped_share(np.ones(20), 2 * np.ones(20))
+    assert found.value == 0.5
+    assert found.low == pytest.approx(share(20, 40).low, abs=0.02)
+
+
 def test_kappa_by_group_leaves_out_one_group_at_a_time() -> None:
     rows = labels(1, 4, 0.3)
     places = rows.select(

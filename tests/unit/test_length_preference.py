@@ -52,12 +52,16 @@ def test_a_revision_is_measured_against_what_stood_before_it() -> None:
 
 def test_label_jobs_and_closing_labels_are_told_apart_from_revisions() -> None:
     closing = [compared(0.2, 3, 5, revision_try=0)]
+    scored = dict.fromkeys(("p_a_shown_first", "p_a_shown_second", "consistent"))
+    pairs = [compared(0.8, 3, 5), compared(0.8, 3, 3), compared(0.2, 3, 5, **scored)]
     jobs = [
-        job("pair", 0.8, 5, kind="label"),
-        job("pair of equal length", 0.8, 3, kind="label"),
-        job("scored pair", 0.2, 5, kind="label", preferences=[
-            compared(0.2, 3, 5, p_a_shown_first=None, p_a_shown_second=None, consistent=None)
-        ]),
+        *(
+            job(f"pair {at}", 0.5, 5, kind="label", preferences=[
+                # A label job's label has the round and try of no revision.
+                pair.model_copy(update={"revision_try": 0})
+            ])
+            for at, pair in enumerate(pairs)
+        ),
         job("closing", 0.2, 5, preferences=closing),
     ]  # fmt: skip
     found = length_preference(frames_of(jobs))

@@ -109,6 +109,17 @@ def test_beyond_its_range_a_link_goes_on_as_rated_responses_say() -> None:
     assert continued(linked, ((0.0, 1.0), (0.0, 0.9), False)) == linked
 
 
+def test_what_is_worse_than_all_links_is_still_found_to_be_worse() -> None:
+    seen = [r for r in links() if (r.rated or 0.0) < 0.5]
+    own = fit([*examples(), *seen], threshold=0.3).principles["clarity"]
+    worst = max(r.raw or 0.0 for r in seen if r.principle == "clarity")
+    blatant = max(r.raw or 0.0 for r in examples() if r.principle == "clarity")
+    assert blatant > worst
+    assert own.severity(blatant) > own.severity(worst) + 0.05
+    alone = fit(seen, threshold=0.3).principles["clarity"]
+    assert alone.severity(blatant) == alone.severity(worst)
+
+
 def test_linked_on_one_half_shares_agree_on_the_other_where_examples_do_not() -> None:
     read = links()
     fitted_on, rest = read[:RESPONSES], read[RESPONSES:]
