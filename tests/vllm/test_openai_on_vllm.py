@@ -22,7 +22,7 @@ from tests.acceptance.plain_model import (
     user,
 )
 from tests.vllm.vllm_server import vllm_server
-from workers.engines import Engine, GenerateRequest
+from workers.engines import ChooseRequest, Engine, GenerateRequest
 from workers.engines.openai_engine import build
 
 pytest.importorskip("vllm", reason="vLLM has an environment of its own: make test-vllm")
@@ -76,6 +76,23 @@ def test_distributions_equal_log_probabilities_as_far_as_they_are_listed(
             assert mass == 0 or mass >= expected - 1e-4
             assert mass <= expected + 0.02
         assert sum(masses(answer)) > 0
+
+
+def test_a_choice_that_begins_another_is_told_apart_by_the_second_token(
+    engine: Engine, plain: Any
+) -> None:
+    """The model's tokens are single digits: 1 is what does not go on to 10."""
+    asked, begun = "Count from 1 to 12.", "1, 2, 3, 4, 5, 6, 7, 8, 9, "
+    scores = tuple(str(score) for score in range(1, 11))
+    (answer,) = engine.choose([ChooseRequest(user(asked), begun, choices=scores)])
+    prompt = prompt_ids(plain, asked, begun)
+    one, ten = (
+        plain_probability(plain, prompt, continuation_ids(plain, asked, begun, score))
+        for score in ("1", "10")
+    )
+    assert ten > 0.5
+    assert masses(answer)[9] == pytest.approx(ten, abs=1e-3)
+    assert masses(answer)[0] == pytest.approx(one - ten, abs=1e-3)
 
 
 def test_a_prompt_over_the_context_is_said_to_be(engine: Engine) -> None:
