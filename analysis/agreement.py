@@ -15,7 +15,7 @@ import polars as pl
 
 from analysis.statistics import chance
 from analysis.statistics.estimates import Estimate
-from analysis.statistics.grouped import Tally, groups_in, share_of, with_groups
+from analysis.statistics.grouped import Tally, groups_in, groups_of, share_of, with_groups
 
 #: An AI confidence below which a disagreement is one that the judge itself was unsure of.
 UNSURE = 0.2
@@ -57,8 +57,7 @@ def agree(labels: pl.DataFrame, *, seed: int = 0) -> Agreement:
     readable = with_groups(labels.filter(pl.col("ai") != "-"), "prompt")
     n, decided = readable.height, (pl.col("human") != "tie") & (pl.col("ai") != "tie")
     cells = readable.select(3 * _place("human") + _place("ai")).to_series().to_numpy()
-    group = readable["group"].to_numpy() if "group" in readable.columns else None
-    tally = Tally(cells, 9, group, seed)
+    tally = Tally(cells, 9, groups_of(readable), seed)
     same = pl.col("human") == pl.col("ai")
     return Agreement(
         n=n,

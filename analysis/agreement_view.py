@@ -12,7 +12,7 @@ from rich.table import Table
 
 from analysis.agreement import Agreement, agree, alpha, consensus, disagreements
 from analysis.certificate import human_ceiling
-from analysis.certificate_view import shown_as
+from analysis.certificate_view import by_prompt, shown_as
 from analysis.judged import only_first
 from analysis.same_pairs import SamePairs, same_pairs
 from analysis.statistics.chance import SCALE
@@ -115,8 +115,7 @@ def print_comparison(found: Comparison, listed: int) -> None:
         table.add_row(name, shown_as(key, estimate), str(estimate.n) if estimate.n else "")
     console.print(table)
     if agreement.prompts is not None:
-        shared = f"{agreement.n} pairs share {agreement.prompts} prompts; intervals are by prompt"
-        console.print(shared, highlight=False)
+        console.print(by_prompt(agreement.n, agreement.prompts), highlight=False)
     console.print(_counts(agreement))
     for category, count in found.categories.items():
         console.print(f"  {count:5} {category}", highlight=False)

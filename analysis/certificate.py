@@ -17,7 +17,14 @@ from analysis.judged import verdict_of, verdict_table
 from analysis.statistics import chance
 from analysis.statistics.calibration import Calibration, calibration
 from analysis.statistics.estimates import Counts, Estimate, Statistic, share
-from analysis.statistics.grouped import Tally, groups_in, share_of, shares_by, with_groups
+from analysis.statistics.grouped import (
+    Tally,
+    groups_in,
+    groups_of,
+    share_of,
+    shares_by,
+    with_groups,
+)
 
 Mode = Literal["mean", "conservative", "drop"]
 #: Verdicts as the patterns count them; ``-`` is invalid or not asked.
@@ -184,7 +191,8 @@ def human_ceiling(pairs: pl.DataFrame) -> Estimate:
     counted = np.array([_among_themselves(each.split()) for each in patterns]).reshape(-1, 2)
     at = voted["votes"].replace_strict(patterns, range(len(patterns)), return_dtype=pl.Int64)
     # Votes on one pair are no independent observations either.
-    group = voted["group"].to_numpy() if "group" in voted.columns else np.arange(voted.height)
+    group = groups_of(voted)
+    group = np.arange(voted.height) if group is None else group
     return shares_by(group, *counted[at.to_numpy().astype(np.int64)].T)
 
 
@@ -239,8 +247,7 @@ def _patterns(both: pl.DataFrame, seed: int) -> tuple[Tally, list[tuple[str, str
     known = both.select(names).unique().sort(names)
     found = both.join(known.with_row_index("pattern"), on=names, how="left", maintain_order="left")
     places = found["pattern"].cast(pl.Int64).to_numpy()
-    group = found["group"].to_numpy() if "group" in found.columns else None
-    return Tally(places, known.height, group, seed), list(known.iter_rows())
+    return Tally(places, known.height, groups_of(found), seed), list(known.iter_rows())
 
 
 def _agree() -> pl.Expr:

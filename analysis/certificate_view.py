@@ -128,14 +128,17 @@ def notes(joined: Joined, certificates: Sequence[Certificate]) -> list[str]:
         if c.one_order_only
     ]
     said += [
-        f"{c.judge}: {c.n} pairs share {c.prompts} prompts; intervals are by prompt"
-        for c in certificates
-        if c.prompts is not None
+        f"{c.judge}: {by_prompt(c.n, c.prompts)}" for c in certificates if c.prompts is not None
     ]
     unlabelled = joined.pairs["human"].null_count()
     if unlabelled:
         said.append(f"{unlabelled} pairs without a human label, left out")
     return said
+
+
+def by_prompt(pairs: int, prompts: int) -> str:
+    """Says that intervals are by prompt."""
+    return f"{pairs} pairs share {prompts} prompts; intervals are by prompt"
 
 
 def _some(ids: Sequence[str]) -> str:

@@ -6,7 +6,7 @@ lengths in words and digests. Nothing here queries or computes.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -113,14 +113,6 @@ class Frames:
     revisions: pl.DataFrame
     preferences: pl.DataFrame
     steps: pl.DataFrame
-
-
-def frame(rows: Iterable[Mapping[str, Any]], schema: Schema) -> pl.DataFrame:
-    """Rows as a frame of exactly these columns."""
-    growing = _Growing(schema)
-    for row in rows:
-        growing.add({name: row[name] for name in schema})
-    return growing.finish()
 
 
 def frame_of_batches(batches: Iterable[Sequence[Sequence[Any]]], schema: Schema) -> pl.DataFrame:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 
-from schemas.calibration import CalibratedCritic, wording_digest
+from schemas.calibration import CalibratedCritic, CriticCalibration, wording_digest
 from schemas.config import RunConfig
 from schemas.constitution import Constitution
 from schemas.errors import ConfigError
@@ -53,8 +53,7 @@ def rate_file(
     constitution = run_constitution(config)
     # Read whole before a model is loaded: a wrong line is refused at once.
     given = [*read_ratings(ratings, constitution)] if ratings else []
-    if as_ratings:
-        refuse_uncalibrated(config, constitution, given)
+    calibration = calibration_of(config, constitution, given) if as_ratings else None
     rated = [*anchors_of(constitution), *given]
     if not rated:
         raise ConfigError(
@@ -65,23 +64,23 @@ def rate_file(
         found = []
         with out.open("w", encoding="utf-8") as file:
             for reading in read_severities(engine, config, constitution, rated):
-                if as_ratings:
-                    refuse_foreign(config.calibration, reading.model, reading.prompt_version)
+                if calibration:
+                    refuse_foreign(calibration, reading.model, reading.prompt_version)
                 file.write(reading.model_dump_json() + "\n")
                 found.append(reading)
     finally:
         engine.close()
-    if not as_ratings:
+    if calibration is None or as_ratings is None:
         return Written(len(found), 0)
-    links = [*as_links(config, given, found[len(rated) - len(given) :])]
+    links = [*as_links(calibration, given, found[len(rated) - len(given) :])]
     as_ratings.write_text("".join(each.model_dump_json() + "\n" for each in links), "utf-8")
     return Written(len(found), len(links))
 
 
-def refuse_uncalibrated(
+def calibration_of(
     config: RunConfig, constitution: Constitution, given: Sequence[RatedResponse]
-) -> None:
-    """Only severities on the shared scale can be what another critic is linked to.
+) -> CriticCalibration:
+    """The critic's: only severities on the shared scale can be what another is linked to.
 
     Raises:
         ConfigError: There is nothing to rate, or no calibration of a principle that is rated.
@@ -99,15 +98,13 @@ def refuse_uncalibrated(
                 f"calibration_file has no map for principle '{name}' in these words: run "
                 "'preceptor calibrate' with this constitution, or leave its lines out of --ratings"
             )
+    return config.calibration
 
 
 def as_links(
-    config: RunConfig, given: Iterable[RatedResponse], found: Iterable[SeverityReading]
+    calibration: CriticCalibration, given: Iterable[RatedResponse], found: Iterable[SeverityReading]
 ) -> Iterator[RatedResponse]:
     """The responses with this critic's calibrated severities; unreadable ones are left out."""
-    calibration = config.calibration
-    if calibration is None:
-        raise ConfigError("a critic without a calibration rates nothing")
     critic = CalibratedCritic(model=calibration.model, calibration=calibration.digest)
     for each, reading in zip(given, found, strict=True):
         if reading.raw is not None:

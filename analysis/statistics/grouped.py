@@ -49,12 +49,17 @@ def groups_in(rows: pl.DataFrame) -> int | None:
     return rows["group"].n_unique() if "group" in rows.columns else None
 
 
+def groups_of(rows: pl.DataFrame) -> NDArray[np.int64] | None:
+    """The group of each row; None where they are not grouped."""
+    return rows["group"].to_numpy() if "group" in rows.columns else None
+
+
 def share_of(rows: pl.DataFrame, hit: pl.Expr) -> Estimate:
     """The share of rows on which ``hit`` holds, by the column ``group`` where there is one."""
     hits = rows.select(hit=hit.fill_null(value=False)).to_series()
-    if "group" not in rows.columns:
+    group = groups_of(rows)
+    if group is None:
         return share(int(hits.sum()), len(hits))
-    group = rows["group"].to_numpy()
     return shares_by(group, hits.cast(pl.Float64).to_numpy(), np.ones(len(hits)))
 
 

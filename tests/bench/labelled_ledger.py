@@ -6,23 +6,19 @@ are put together from pieces that the caller brings, so that filling costs what 
 
 from __future__ import annotations
 
-import shutil
 import sys
-import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from pathlib import Path
 from uuid import UUID
 
 from sqlalchemy import Connection, Engine, text
 
 from schemas.acceptance import open_run
-from schemas.database import open_database, transaction
-from schemas.migrations import upgrade
+from schemas.database import transaction
+from tests.bench.ledger_server import empty_ledger
 from tests.integration.filled_ledger import QUEUE, TALLY, vacuum
 from tests.integration.finished_run import PRINCIPLES, small_config
-from workers.stack import postgres_server
 
 RUN = "labelled"
 
@@ -167,20 +163,12 @@ def _lay_out(connection: Connection, pieces: Sequence[str]) -> None:
 @contextmanager
 def labelled_ledger(labels: int, pieces: Sequence[str]) -> Iterator[str]:
     """The address of an embedded Postgres with such a run, for the time of the block."""
-    folder = Path(tempfile.mkdtemp(prefix="preceptor-bench-"))
-    folder.chmod(0o711)
-    try:
-        with postgres_server(folder) as server:
-            upgrade(server.url)
-            engine = open_database(server.url, pool_size=2)
-            started = time.monotonic()
-            fill(engine, labels, pieces)
-            with transaction(engine) as connection:
-                held = connection.execute(text("SELECT pg_database_size(current_database())"))
-                size_bytes = held.scalar_one()
-            engine.dispose()
-            took = f"{size_bytes / 1e9:.2f} GB, filled in {time.monotonic() - started:.0f} s"
-            print(f"ledger of {labels} labels: {took}", file=sys.stderr, flush=True)
-            yield server.url
-    finally:
-        shutil.rmtree(folder)
+    with empty_ledger(pool_size=2) as (url, engine):
+        started = time.monotonic()
+        fill(engine, labels, pieces)
+        with transaction(engine) as connection:
+            held = connection.execute(text("SELECT pg_database_size(current_database())"))
+            size_bytes = held.scalar_one()
+        took = f"{size_bytes / 1e9:.2f} GB, filled in {time.monotonic() - started:.0f} s"
+        print(f"ledger of {labels} labels: {took}", file=sys.stderr, flush=True)
+        yield url

@@ -8,25 +8,22 @@ reads what it does not need. Repeat with: python -m tests.bench.ledger_costs --j
 from __future__ import annotations
 
 import argparse
-import shutil
 import statistics
 import sys
-import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from uuid import UUID
 
 from sqlalchemy import Engine, text
 
 from schemas.control import cancel_in_batches
-from schemas.database import open_database, transaction
-from schemas.migrations import upgrade
+from schemas.database import transaction
 from schemas.policy import StopReason
 from schemas.progress import fetch_progress, list_runs
 from schemas.settings import Settings
+from tests.bench.ledger_server import empty_ledger
 from tests.integration.filled_ledger import IN_FLIGHT, QUEUE, fill
 from tests.integration.rows import critique_outcome, scripted_config
 from workers import mending
@@ -34,7 +31,6 @@ from workers.broker_depths import Depths
 from workers.dispatcher import Dispatcher
 from workers.ledger import Ledger
 from workers.policy import NextStep, Stop
-from workers.stack import postgres_server
 
 #: Steps that the simulated workers hold: enough for stable medians.
 STEPS = 100
@@ -71,20 +67,12 @@ def each_ms(act: Callable[[UUID], object], ids: Sequence[UUID]) -> float:
 
 @contextmanager
 def ledger_of(jobs: int) -> Iterator[tuple[Engine, UUID]]:
-    folder = Path(tempfile.mkdtemp(prefix="preceptor-bench-"))
-    folder.chmod(0o711)
-    try:
-        with postgres_server(folder) as server:
-            upgrade(server.url)
-            database = open_database(server.url, pool_size=4)
-            started = time.perf_counter()
-            run = fill(database, jobs, scripted_config(budgets={"max_tokens": 10**15}))
-            took_s = time.perf_counter() - started
-            print(f"{jobs:,} jobs filled in {took_s:.0f} s", file=sys.stderr)
-            yield database, run
-            database.dispose()
-    finally:
-        shutil.rmtree(folder)
+    with empty_ledger(pool_size=4) as (_, database):
+        started = time.perf_counter()
+        run = fill(database, jobs, scripted_config(budgets={"max_tokens": 10**15}))
+        took_s = time.perf_counter() - started
+        print(f"{jobs:,} jobs filled in {took_s:.0f} s", file=sys.stderr)
+        yield database, run
 
 
 def say_alive(database: Engine) -> Ledger:

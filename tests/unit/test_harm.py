@@ -9,7 +9,7 @@ import polars as pl
 import pytest
 from click.testing import CliRunner, Result
 
-from analysis.frames import CRITIQUES, JOBS, PREFERENCES, REVISIONS, STEPS, Frames, frame
+from analysis.frames import CRITIQUES, JOBS, PREFERENCES, REVISIONS, STEPS, Frames
 from analysis.label_sources import labels_of_run
 from schemas.cli import main
 from schemas.constitution import available_constitutions, load_constitution
@@ -84,6 +84,7 @@ def test_a_runs_labels_know_their_principles_category() -> None:
     said = [dict.fromkeys(PREFERENCES) | {"job_id": x, "verdict": "A"} for x in "ab"]
     said[0]["principle"] = principle.name
     empty = [pl.DataFrame(schema=each) for each in (CRITIQUES, REVISIONS, STEPS)]
-    frames = Frames(frame(jobs, JOBS), *empty[:2], frame(said, PREFERENCES), empty[2])
+    asked, labels = pl.DataFrame(jobs, schema=JOBS), pl.DataFrame(said, schema=PREFERENCES)
+    frames = Frames(asked, *empty[:2], labels, empty[2])
     found = labels_of_run(frames, constitution)
     assert found["category"].to_list() == [str(principle.category), None]

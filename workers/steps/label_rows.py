@@ -56,7 +56,6 @@ def _judgement(
     given = dict(zip(choices, answer.probabilities, strict=True))
     return {
         "id": uuid5(step.id, name),
-        "kind": "",
         "principle": pair.principle,
         "order": None,
         "outcome": "ok" if readable else "invalid",
@@ -71,6 +70,5 @@ def _judgement(
         "suggestions": None,
         "raw_text": answer.raw_text,
         "finish_reason": None,
-        "seed": 0,
         "subject": None,
     }
